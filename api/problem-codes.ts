@@ -1,0 +1,104 @@
+import type { FastifyContextConfig } from 'fastify'
+
+/** A code of the API's problems: its status, what it means, and which routes may answer it. */
+export interface ProblemCode {
+  readonly code: string
+  readonly status: number
+  readonly meaning: string
+}
+
+const code = (status: number, name: string, meaning: string): ProblemCode => ({ status, code: name, meaning })
+
+/** Answered anywhere. */
+const COMMON = [
+  code(500, 'internal-error', 'the server failed; it is logged'),
+  code(503, 'database-unavailable', 'the database cannot be reached; Retry-After says when to try again'),
+  code(503, 'stopping', 'the server is stopping'),
+]
+
+/** Answered by every route that needs a key. */
+const AUTHORISED = [
+  code(401, 'missing-credentials', 'no Authorization header with a bearer key or token'),
+  code(401, 'invalid-credentials', 'the key or token is not valid, or no longer'),
+  code(403, 'role-too-small', 'the role may not do this'),
+  code(422, 'invalid-request', 'a parameter or member has a wrong type or value; `at` says which'),
+  code(422, 'unknown-parameter', 'a query parameter that the call does not know'),
+]
+
+const WITH_BODY = [
+  code(400, 'malformed-json', 'the body is not JSON'),
+  code(400, 'malformed-request', 'the request cannot be read'),
+  code(413, 'body-too-large', 'the body is larger than is taken'),
+  code(415, 'unsupported-media-type', 'the content type is not taken'),
+  code(422, 'unknown-member', 'a member that the call does not know'),
+]
+
+/** By part of the address. */
+const BY_ADDRESS: { part: string; codes: ProblemCode[] }[] = [
+  { part: '/:account', codes: [
+    code(404, 'account-not-found', 'no such account in the utility, or not in the token'),
+    code(409, 'utility-zone-unset', 'the utility has no time zone yet')] },
+  { part: '/:meter', codes: [
+    code(404, 'meter-not-found', 'no such meter in the utility, or never the token\'s'),
+    code(409, 'utility-zone-unset', 'the utility has no time zone yet')] },
+]
+
+/** Answered by the routes that declare them in `config.problems`. */
+const DECLARED = [
+  code(400, 'malformed-body', 'the body is not UTF-8 text'),
+  code(400, 'malformed-csv', 'the body is not CSV'),
+  code(403, 'other-utility', 'only an operator of the installation may reach another utility'),
+  code(404, 'contact-not-found', 'no such contact of the account'),
+  code(404, 'delivery-not-found', 'no such delivery of the utility or of the key\'s sources'),
+  code(404, 'interval-not-found', 'no channel of the meter counts at that instant'),
+  code(404, 'key-not-found', 'no such key in the utility'),
+  code(404, 'source-not-found', 'no such source in the utility'),
+  code(404, 'threshold-not-found', 'no such threshold of the account'),
+  code(404, 'utility-not-found', 'no such utility'),
+  code(409, 'alias-taken', 'an id or alias names another meter already'),
+  code(409, 'assignment-overlap', 'two assignments of the meter overlap'),
+  code(409, 'billing-period-overlap', 'two billing periods of the account overlap'),
+  code(409, 'contact-exists', 'the account has this address already'),
+  code(409, 'contact-not-pending', 'the contact is not one to be verified'),
+  code(409, 'zone-frozen', 'the utility holds reads: its zone stays'),
+  code(406, 'not-acceptable', 'the answer is JSON or CSV'),
+  code(409, 'utility-zone-unset', 'the utility has no time zone yet'),
+  code(410, 'cursor-expired', 'changes after the cursor may have been dropped'),
+  code(422, 'assignment-incomplete', 'an assignment needs account and from'),
+  code(422, 'code-expired', 'the code is older than 10 minutes, or was tried 5 times'),
+  code(422, 'code-wrong', 'not the code that was sent; `triesLeft` says how many tries are left'),
+  code(422, 'flow-unsupported', 'a threshold watches delivered or received energy'),
+  code(422, 'id-mismatch', 'the body names another id than the address'),
+  code(422, 'invalid-address', 'no e-mail address, or no number in E.164 form'),
+  code(422, 'invalid-cursor', 'not a cursor that a list gave'),
+  code(422, 'invalid-instant', 'neither RFC 3339 with offset nor a local date'),
+  code(422, 'invalid-limit', 'a limit is above 0 and at most 1000000 kWh, with at most 3 decimals'),
+  code(422, 'invalid-period', 'a period ends after it begins'),
+  code(422, 'invalid-range', 'from, to, last or day make no range'),
+  code(422, 'invalid-record', 'a record has a wrong type or value'),
+  code(422, 'range-too-large', 'the range has more than the resolution may show'),
+  code(422, 'kind-unsupported', 'no threshold of this kind; `supported` lists them'),
+  code(422, 'too-many-contacts', 'an account has at most 20 contacts'),
+  code(422, 'too-many-thresholds', 'an account has at most 50 thresholds'),
+  code(422, 'unknown-account', 'no such account'),
+  code(422, 'unknown-column', 'a CSV column that is not known'),
+  code(422, 'unknown-contact', 'the account has no such contact'),
+  code(422, 'unknown-meter', 'the account has no such meter'),
+  code(429, 'too-many-codes', 'more than 3 codes an hour, or less than 30 seconds apart; Retry-After says when to try again'),
+  code(422, 'unknown-zone', 'not an IANA time zone'),
+  code(503, 'ingest-elsewhere', 'this process does not settle reads'),
+]
+
+/** The codes that a route may answer. */
+export function codesOf(route: { method: string; url: string; config: FastifyContextConfig }): ProblemCode[] {
+  const found = [...COMMON]
+  if (route.config.roles !== undefined) {
+    found.push(...AUTHORISED)
+    if (route.method === 'POST' || route.method === 'PUT' || route.method === 'PATCH') found.push(...WITH_BODY)
+    for (const { part, codes } of BY_ADDRESS) if (route.url.includes(part)) found.push(...codes)
+  }
+  for (const name of route.config.problems ?? []) {
+    found.push(DECLARED.find((c) => c.code === name) ?? { code: name, status: 422, meaning: 'see its detail' })
+  }
+  return [...new Map(found.map((c) => [c.code, c])).values()]
+}

@@ -1,0 +1,31 @@
+import type { RouteModule } from '../context.js'
+import { alertRoutes } from './alerts.js'
+import { auditRoutes } from './audit.js'
+import { changeRoutes } from './changes.js'
+import { completenessRoutes } from './completeness.js'
+import { contactRoutes } from './contacts.js'
+import { deliveryRoutes } from './deliveries.js'
+import { explainRoutes } from './explain.js'
+import { keyRoutes } from './keys.js'
+import { messageRoutes } from './messages.js'
+import { quarantineRoutes } from './quarantine.js'
+import { registryRoutes } from './registry.js'
+import { sourceRoutes } from './sources.js'
+import { summaryRoutes } from './summary.js'
+import { systemLoadRoutes } from './system-load.js'
+import { thresholdRoutes } from './thresholds.js'
+import { tokenRoutes } from './tokens.js'
+import { usageRoutes } from './usage.js'
+import { utilityRoutes } from './utilities.js'
+
+/** Access, registry and deliveries. */
+export const adminRoutes: readonly RouteModule[] = [
+  utilityRoutes, keyRoutes, tokenRoutes, registryRoutes, sourceRoutes, deliveryRoutes, quarantineRoutes, auditRoutes,
+]
+
+/** Every route of the API but the doors of ingest, for buildServer. */
+export const apiRoutes: readonly RouteModule[] = [
+  ...adminRoutes,
+  usageRoutes, summaryRoutes, changeRoutes, completenessRoutes, systemLoadRoutes, explainRoutes,
+  thresholdRoutes, alertRoutes, contactRoutes, messageRoutes,
+]

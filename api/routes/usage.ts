@@ -1,0 +1,171 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { Type, type Static } from 'typebox'
+import { ApiError } from '../../engine/problem.js'
+import { Flow } from '../../engine/read-batch.js'
+import type { Client } from '../../engine/store/db.js'
+import { periodOf } from '../../engine/time/billing.js'
+import { instantText, parseInstant } from '../../engine/time/text.js'
+import { getZone } from '../../engine/time/zone.js'
+import { countsAnswer, seriesAnswers, stampAnswer, totalsAnswer, usageCsv } from '../../engine/usage/answer.js'
+import { compareUsage } from '../../engine/usage/compare.js'
+import { newestHeld, newestOf } from '../../engine/usage/newest.js'
+import { checkSize, rangeOf } from '../../engine/usage/range.js'
+import {
+  inSnapshot, loadAccountSubject, loadMeterSubject, measureUsage, resolutions, type Resolution, type Subject,
+  type UsageRequest,
+} from '../../engine/usage/usage.js'
+import { sendCsv, sendJson, wantsCsv } from '../conditional.js'
+import type { ApiContext, Role } from '../context.js'
+import { requireAccount, requireMeter } from '../guards.js'
+import { nullable, words } from '../schemas.js'
+
+/** Who may read usage, beside members of their own accounts. */
+export const USAGE_READERS: Role[] = ['portal', 'viewer', 'operator']
+
+export const FlowWord = words(['delivered', 'received', 'net'])
+const Energy = nullable(Type.Number({ description: 'kWh, an exact decimal' }))
+export const TotalSchema = Type.Object({ delivered: Energy, received: Energy, net: Energy })
+export const countSchemas = {
+  expected: Type.Integer({ description: 'Reads that are due.' }),
+  present: Type.Integer({ description: 'Those that are there, estimates included.' }),
+  estimated: Type.Integer(),
+  missing: Type.Integer(),
+}
+
+const meterQuery = {
+  from: Type.Optional(Type.String({ maxLength: 40, description: 'Local date or instant; without it the running billing period.' })),
+  to: Type.Optional(Type.String({ maxLength: 40, description: 'Exclusive; without it the end of today.' })),
+  last: Type.Optional(Type.Integer({ minimum: 1, maximum: 240, description: 'The last N billing periods, or months with resolution=month.' })),
+  resolution: Type.Optional(words(resolutions)),
+  flow: Type.Optional(FlowWord),
+  compare: Type.Optional(words(['previous', 'last-year'])),
+  asOf: Type.Optional(Type.String({ maxLength: 40, description: 'An instant: what was known then.' })),
+}
+const MeterUsageQuery = Type.Object(meterQuery)
+const AccountUsageQuery = Type.Object({
+  ...meterQuery,
+  by: Type.Optional(words(['account', 'meter'])),
+})
+type UsageQuery = Static<typeof AccountUsageQuery>
+
+const Series = Type.Object({
+  meter: Type.Optional(Type.String()),
+  flow: Type.String(),
+  unit: Type.String(),
+  intervalSeconds: Type.Integer({ description: '86400 stands for local days of whatever length.' }),
+  derived: Type.Optional(Type.Boolean({ description: 'A net that was computed from delivered and received.' })),
+  start: Type.Optional(Type.String()),
+  values: Type.Optional(Type.Array(Energy)),
+  offsets: Type.Optional(Type.Array(Type.Object({ at: Type.Integer(), offset: Type.String() }))),
+  quality: Type.Optional(Type.Array(Type.Object({
+    from: Type.Integer(), count: Type.Integer(), quality: Type.String(), method: Type.Optional(Type.String()) }))),
+  missing: Type.Optional(Type.Array(Type.Object({ at: Type.Integer(), count: Type.Integer() }), {
+    description: 'Values that lack some of their reads.' })),
+  periods: Type.Optional(Type.Array(Type.Object({
+    start: Type.String(), end: Type.String(), value: Energy, peakKw: nullable(Type.Number()), peakAt: nullable(Type.String()),
+    ...countSchemas, periodSource: Type.Optional(Type.String()) }))),
+})
+
+const UsageSchema = Type.Object({
+  account: Type.Optional(Type.String()),
+  meter: Type.Optional(Type.String()),
+  timeZone: Type.String(),
+  resolution: Type.String(),
+  from: Type.String(),
+  to: Type.String(),
+  asOf: nullable(Type.String()),
+  dataThrough: nullable(Type.String({ description: 'End of the newest interval held.' })),
+  expectedThrough: Type.String({ description: 'Reads up to here are due; the counts run to it or to `to`.' }),
+  ...countSchemas,
+  restatedAt: nullable(Type.String({ description: 'Last change of a value that already stood.' })),
+  periodSource: Type.Optional(Type.String({ description: 'cis, billingDay or calendar, where the range is the running period.' })),
+  total: TotalSchema,
+  series: Type.Array(Series),
+  compare: Type.Optional(Type.Object({
+    kind: Type.String(), from: Type.String(), to: Type.String(), total: nullable(TotalSchema),
+    expected: Type.Optional(Type.Integer()), present: Type.Optional(Type.Integer()),
+    estimated: Type.Optional(Type.Integer()), missing: Type.Optional(Type.Integer()),
+    series: nullable(Type.Array(Series)), reason: nullable(Type.String()) })),
+})
+
+const PROBLEMS = ['invalid-range', 'range-too-large', 'invalid-instant', 'not-acceptable']
+
+/** Usage of accounts and meters (contract §6). */
+export function usageRoutes(app: FastifyInstance, context: ApiContext): void {
+  app.get<{ Params: { account: string }; Querystring: UsageQuery }>('/v1/accounts/:account/usage', {
+    config: { roles: USAGE_READERS, member: true, problems: PROBLEMS },
+    schema: {
+      operationId: 'getAccountUsage', tags: ['usage'], summary: 'Usage of an account, over its main meters',
+      params: Type.Object({ account: Type.String() }), querystring: AccountUsageQuery, response: { 200: UsageSchema },
+    },
+  }, async (request, reply) => {
+    const account = await requireAccount(context, request.principal, request.params.account)
+    return answerUsage(context, request, reply, { account: account.account }, request.query.by ?? 'account', account.zone,
+      (db) => loadAccountSubject(db, getZone(account.zone), account.accountId, account.row.billing_day))
+  })
+
+  app.get<{ Params: { meter: string }; Querystring: Static<typeof MeterUsageQuery> }>('/v1/meters/:meter/usage', {
+    config: { roles: USAGE_READERS, member: true, problems: PROBLEMS },
+    schema: {
+      operationId: 'getMeterUsage', tags: ['usage'], summary: 'Usage of a meter, whatever its role',
+      params: Type.Object({ meter: Type.String() }), querystring: MeterUsageQuery, response: { 200: UsageSchema },
+    },
+  }, async (request, reply) => {
+    const meter = await requireMeter(context, request.principal, request.params.meter)
+    return answerUsage(context, request, reply, { meter: meter.meter }, 'account', meter.zone,
+      (db) => loadMeterSubject(db, getZone(meter.zone), meter.meterId, meter.windows))
+  })
+}
+
+async function answerUsage(
+  context: ApiContext, request: FastifyRequest<{ Querystring: UsageQuery }>, reply: FastifyReply,
+  subjectOf: { account: string } | { meter: string }, by: 'account' | 'meter', zoneName: string,
+  load: (db: Client) => Promise<Subject>,
+): Promise<FastifyReply> {
+  const { query } = request
+  const csv = wantsCsv(request)
+  const zone = getZone(zoneName)
+  const asOf = query.asOf === undefined ? null : asOfText(query.asOf)
+  const nowS = asOf === null ? Math.floor(context.now() / 1000) : Math.floor(parseInstant(asOf)!)
+  const resolution: Resolution = query.resolution ?? 'day'
+  return inSnapshot(context.readPool, async (db) => {
+    const subject = await load(db)
+    const range = rangeOf(query, resolution, zone, subject.cycle, nowS)
+    checkSize(range, resolution)
+    const asked: UsageRequest = {
+      ...range, resolution, by, flow: query.flow === undefined ? null : Flow[query.flow], asOf, nowS,
+    }
+    const result = await measureUsage(db, subject, asked)
+    if (csv) return sendCsv(request, reply, usageCsv(result, zone, { resolution, byMeter: by === 'meter' }))
+    const segments = asked.flow === null || asked.flow === Flow.net
+      ? subject.segments
+      : subject.segments.filter((s) => s.flow === asked.flow)
+    const dataThrough = newestOf(await newestHeld(db, zone, segments, nowS, asOf))
+    const isRunning = query.from === undefined && query.last === undefined
+    return sendJson(request, reply, {
+      ...subjectOf,
+      timeZone: zone.name,
+      resolution,
+      from: instantText(range.fromS, zone),
+      to: instantText(range.toS, zone),
+      asOf,
+      dataThrough: dataThrough === null ? null : instantText(dataThrough, zone),
+      expectedThrough: instantText(result.dueS, zone),
+      ...countsAnswer(result),
+      restatedAt: stampAnswer(result.restatedAtUs, zone),
+      ...(isRunning ? { periodSource: periodOf(zone.dayOf(range.fromS), subject.cycle).source } : {}),
+      total: totalsAnswer(result.totals),
+      series: seriesAnswers(result, zone),
+      ...(query.compare === undefined ? {} : { compare: await compareUsage(db, subject, asked, query.compare) }),
+    })
+  })
+}
+
+/** The instant, checked, in the caller's words: a fraction of a second counts. */
+function asOfText(text: string): string {
+  const escaped = text.replace(/ (?=\d\d:\d\d$)/, '+')
+  if (parseInstant(escaped) === undefined) {
+    throw new ApiError(422, 'invalid-instant', '"asOf" is not an instant with an offset.', { at: '/asOf', in: 'query' })
+  }
+  return escaped
+}

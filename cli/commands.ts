@@ -1,0 +1,210 @@
+import { readFileSync } from 'node:fs'
+import { basename } from 'node:path'
+import { SingleBar } from 'cli-progress'
+import { Registry } from 'prom-client'
+import { createKey, listKeys, revokeKey, type KeyRole } from '../engine/access.js'
+import type { Settings } from '../engine/config.js'
+import type { Receipt } from '../engine/receipt.js'
+import { applyAccounts } from '../engine/registry/accounts.js'
+import { applyMeters } from '../engine/registry/meters.js'
+import type { RegistryReceipt } from '../engine/registry/receipt.js'
+import { parseRegistryBody, type RegistryKind } from '../engine/registry/records.js'
+import { findUtility, type UtilityRecord } from '../engine/utilities.js'
+import { uuidv7 } from '../engine/uuid.js'
+import { runSimulation, type SimulationOptions } from '../fixtures/simulate.js'
+import { Client } from './client.js'
+import { DEFAULT_UTILITY, openDatabase, openLog, startIngest, type Database } from './runtime.js'
+
+/** The running server that commands talk to, where METERLINE_URL (or --url) names one. */
+function remote(settings: Settings): Client | null {
+  return settings.meterlineUrl !== null && settings.meterlineKey !== null ? new Client(settings.meterlineUrl, settings.meterlineKey) : null
+}
+
+async function onDatabase<T>(settings: Settings, work: (database: Database) => Promise<T>): Promise<T> {
+  const database = await openDatabase(settings, openLog({ logLevel: 'warn' }))
+  try {
+    return await work(database)
+  } finally {
+    await database.close()
+  }
+}
+
+async function utilityOf(database: Database, id: string | null): Promise<UtilityRecord> {
+  const utility = await findUtility(database.pool, id ?? DEFAULT_UTILITY)
+  if (utility === undefined) throw new Error(`there is no utility ${id ?? DEFAULT_UTILITY}`)
+  return utility
+}
+
+function print(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`)
+}
+
+/** `meterline migrate` */
+export async function migrateCommand(settings: Settings): Promise<number> {
+  await onDatabase(settings, async (database) => {
+    const { rows } = await database.pool.query<{ number: number }>('select max(number) as number from schema_migration')
+    process.stdout.write(`schema ${rows[0].number}, storage ${database.storage.mode}\n`)
+  })
+  return 0
+}
+
+/** `meterline register PATH…`: files named accounts… or meters…, whatever their format. @returns 2 when a record was refused */
+export async function registerCommand(settings: Settings, paths: readonly string[], utility: string | null): Promise<number> {
+  const client = remote(settings)
+  const files = paths.map((path) => ({ path, kind: kindOf(path), bytes: readFileSync(path) }))
+    .sort((a, b) => a.kind < b.kind ? -1 : a.kind > b.kind ? 1 : 0)
+  let refused = 0
+  const report = (path: string, receipt: RegistryReceipt): void => {
+    print({ file: path, ...receipt })
+    refused += receipt.rejected
+  }
+  if (client !== null) {
+    for (const f of files) {
+      report(f.path, await client.send<RegistryReceipt>('PUT', `/v1/${f.kind}`, f.bytes, { 'content-type': typeOf(f.path) }))
+    }
+    client.close()
+  } else {
+    await onDatabase(settings, async (database) => {
+      const { utilityId } = await utilityOf(database, utility)
+      const options = { actor: 'cli', secrets: { secretKey: database.secretKey } }
+      for (const f of files) {
+        const records = parseRegistryBody(f.kind, basename(f.path), f.bytes)
+        report(f.path, f.kind === 'accounts' ? await applyAccounts(database.pool, utilityId, records, options)
+          : (await applyMeters(database.pool, utilityId, records, options)).receipt)
+      }
+    })
+  }
+  return refused > 0 ? 2 : 0
+}
+
+function kindOf(path: string): RegistryKind {
+  const name = basename(path).toLowerCase()
+  if (name.startsWith('account')) return 'accounts'
+  if (name.startsWith('meter')) return 'meters'
+  throw new Error(`${path}: the name must begin with "accounts" or "meters", so that it is known what the records are`)
+}
+
+function typeOf(path: string): string {
+  if (path.endsWith('.csv')) return 'text/csv'
+  return path.endsWith('.json') ? 'application/json' : 'application/x-ndjson'
+}
+
+/** `meterline withdraw DELIVERY` */
+export async function withdrawCommand(settings: Settings, delivery: string, utility: string | null): Promise<number> {
+  const client = remote(settings)
+  if (client !== null) {
+    print(await client.json<Receipt>('POST', `/v1/deliveries/${encodeURIComponent(delivery)}/withdraw`))
+    client.close()
+  } else {
+    await withIngest(settings, utility, async (pool, utilityId) => {
+      print(await pool.withdraw({ utilityId, deliveryId: delivery, withdrawalId: uuidv7(Date.now()) }))
+    })
+  }
+  return 0
+}
+
+/** `meterline replay` @returns 2 when something was refused again */
+export async function replayCommand(
+  settings: Settings, filter: { reason: string | null; source: string | null }, utility: string | null,
+): Promise<number> {
+  const client = remote(settings)
+  let receipt: Receipt | undefined
+  if (client !== null) {
+    receipt = await client.json<Receipt>('POST', '/v1/quarantine/replay', {
+      ...(filter.reason === null ? {} : { reason: filter.reason }), ...(filter.source === null ? {} : { source: filter.source }) })
+    client.close()
+  } else {
+    receipt = await withIngest(settings, utility, (pool, utilityId) => pool.replay({
+      utilityId, deliveryId: uuidv7(Date.now()), ...filter, meter: null, onlyRegistered: false }))
+  }
+  print(receipt)
+  return receipt.quarantined + receipt.rejected > 0 ? 2 : 0
+}
+
+async function withIngest<T>(
+  settings: Settings, utility: string | null, work: (pool: ReturnType<typeof startIngest>['pool'], utilityId: number) => Promise<T>,
+): Promise<T> {
+  const log = openLog({ logLevel: 'warn' })
+  return onDatabase(settings, async (database) => {
+    const { utilityId } = await utilityOf(database, utility)
+    const ingest = startIngest(settings, database, log, new Registry(), () => undefined)
+    try {
+      return await work(ingest.pool, utilityId)
+    } finally {
+      await ingest.pool.close()
+    }
+  })
+}
+
+/** `meterline key create|list|revoke` */
+export async function keyCommand(
+  settings: Settings, words: readonly string[],
+  options: { role: string | null; utility: string | null; sources: string | null; name: string | null },
+): Promise<number> {
+  return onDatabase(settings, async (database) => {
+    const { utilityId } = await utilityOf(database, options.utility)
+    switch (words[0]) {
+      case 'create': {
+        if (options.role === null) throw new Error('key create needs --role head-end|portal|notify|viewer|operator')
+        const { id, key } = await createKey(database.pool, {
+          utilityId, role: options.role as KeyRole, name: options.name ?? options.role, actor: 'cli',
+          sources: options.sources === null ? [] : options.sources.split(',').map((s) => s.trim()) })
+        print({ id, key })
+        return 0
+      }
+      case 'list':
+        print(await listKeys(database.pool, utilityId))
+        return 0
+      case 'revoke': {
+        if (words[1] === undefined) throw new Error('key revoke needs the id of a key; `meterline key list` shows them')
+        const done = await revokeKey(database.pool, utilityId, words[1], 'cli')
+        process.stdout.write(done ? 'revoked\n' : 'there is no such key\n')
+        return done ? 0 : 1
+      }
+      default:
+        throw new Error('key knows create, list and revoke')
+    }
+  })
+}
+
+/** `meterline simulate` */
+export async function simulateCommand(settings: Settings, options: Omit<SimulationOptions, 'zone' | 'url' | 'key'>): Promise<number> {
+  const zone = settings.utilityZone
+  if (zone === null) throw new Error('simulate needs UTILITY_ZONE, the zone of the utility that it plays')
+  if (options.to === 'http' && (settings.meterlineUrl === null || settings.meterlineKey === null)) {
+    throw new Error('simulate --to http needs a running server: --url and --key, or METERLINE_URL and METERLINE_KEY')
+  }
+  const bar = process.stderr.isTTY ? new SingleBar({ format: '{phase} {bar} {percentage}% {eta_formatted}', stream: process.stderr }) : null
+  bar?.start(1, 0, { phase: '' })
+  const summary = await runSimulation({
+    ...options, zone, ...(settings.meterlineUrl === null ? {} : { url: settings.meterlineUrl }),
+    ...(settings.meterlineKey === null ? {} : { key: settings.meterlineKey }),
+  }, ({ phase, done, total }) => {
+    bar?.setTotal(total)
+    bar?.update(Math.min(done, total), { phase })
+  })
+  bar?.stop()
+  const { ledger: _ledger, ...shown } = summary
+  print(shown)
+  return summary.differences.length > 0 ? 1 : 0
+}
+
+/** `meterline status`: freshness, completeness, lag and quarantine at a glance. */
+export async function statusCommand(settings: Settings): Promise<number> {
+  return onDatabase(settings, async (database) => {
+    const { rows } = await database.pool.query(
+      `select u.id as utility, u.zone,
+              (select count(*) from meter m where m.utility_id = u.utility_id) as meters,
+              (select count(*) from account a where a.utility_id = u.utility_id) as accounts,
+              (select max(settled_at) from delivery d where d.utility_id = u.utility_id) as "lastDelivery",
+              (select max(last_end) from delivery d where d.utility_id = u.utility_id) as "dataThrough",
+              (select count(*) from delivery d where d.utility_id = u.utility_id and not complete) as "incompleteDeliveries",
+              (select count(*) from quarantine q where q.utility_id = u.utility_id and settled_by is null) as quarantined,
+              (select count(*) from alert l where l.utility_id = u.utility_id and state = 'raised') as "standingAlerts",
+              (select count(*) from message e where e.utility_id = u.utility_id and state = 'pending') as "pendingMessages",
+              (select count(*) from message e where e.utility_id = u.utility_id and state in ('failed', 'unknown')) as "failedMessages"
+         from utility u order by u.utility_id`)
+    print(rows)
+    return 0
+  })
+}

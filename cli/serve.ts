@@ -1,0 +1,136 @@
+import closeWithGrace from 'close-with-grace'
+import type { FastifyInstance } from 'fastify'
+import type { Logger } from 'pino'
+import { buildServer } from '../api/server.js'
+import type { ApiContext } from '../api/context.js'
+import { routes } from '../api/routes/all.js'
+import type { Settings } from '../engine/config.js'
+import { createSmsTransport } from '../engine/notify/sms.js'
+import { createSmtpTransport } from '../engine/notify/smtp.js'
+import { startOutbox, type Outbox } from '../engine/notify/outbox.js'
+import { byChannel, captureTransport } from '../engine/notify/transport.js'
+import { openPool } from '../engine/store/db.js'
+import { uuidv7 } from '../engine/uuid.js'
+import { registerPushDoor } from '../ingest/http.js'
+import { startMaintenance } from './maintenance.js'
+import { notifyMetrics } from './notify-metrics.js'
+import { openDatabase, openLog, openMetrics, startIngest, type Database } from './runtime.js'
+
+export const ROLES = ['ingest', 'api', 'notify', 'console'] as const
+export type ServeRole = (typeof ROLES)[number]
+
+/** A running engine. */
+export interface Engine {
+  app: FastifyInstance
+  database: Database
+  log: Logger
+  /** Base URL of the HTTP server. */
+  url: string
+  /** Stops intake, settles what was accepted, sends what is under way, then closes the database, in that order. */
+  close: () => Promise<void>
+}
+
+/** Starts the engine in the roles given and listens. @throws Error naming the port where it is taken */
+export async function startEngine(settings: Settings, roles: ReadonlySet<ServeRole>, log: Logger = openLog(settings)): Promise<Engine> {
+  const database = await openDatabase(settings, log)
+  try {
+    return await startOn(settings, roles, log, database)
+  } catch (err) {
+    await database.close()
+    throw err
+  }
+}
+
+async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: Logger, database: Database): Promise<Engine> {
+  const metrics = openMetrics()
+  let outbox: Outbox | null = null
+  const wake = (): void => outbox?.wake()
+  const ingest = roles.has('ingest') ? startIngest(settings, database, log, metrics, wake) : null
+  const maintenance = startMaintenance(settings, database.pool, database.storage, ingest?.pool ?? null, log)
+  if (roles.has('notify')) {
+    outbox = startOutbox({
+      pool: database.pool, secrets: { secretKey: database.secretKey }, log, now: Date.now, onAttempt: notifyMetrics(metrics),
+      transport: byChannel({
+        email: settings.smtpUrl === null ? captureTransport
+          : createSmtpTransport({ url: settings.smtpUrl, from: settings.mailFrom ?? 'meterline@localhost', connections: 5 }),
+        sms: settings.smsUrl === null ? captureTransport
+          : createSmsTransport({ url: settings.smsUrl, account: settings.smsAccount ?? '', token: settings.smsToken ?? '', from: settings.smsFrom ?? '' }),
+      }),
+    })
+  }
+  const readPool = settings.databaseReadUrl === null ? database.pool
+    : openPool(settings.databaseReadUrl, 12, 'meterline read', (err) => log.warn({ err }, 'an idle read connection broke'))
+  const context: ApiContext = {
+    pool: database.pool, readPool, log, secretKey: database.secretKey, now: Date.now, onMessages: wake,
+    onMetersRegistered: maintenance.sweep,
+    ...(ingest === null ? {} : {
+      replayQuarantine: (utilityId, filter) => ingest.pool.replay({
+        utilityId, deliveryId: uuidv7(Date.now()), reason: filter.reason ?? null, source: filter.source ?? null,
+        meter: filter.meter ?? null, onlyRegistered: false }),
+      withdraw: (utilityId, deliveryId) => ingest.pool.withdraw({ utilityId, deliveryId, withdrawalId: uuidv7(Date.now()) }),
+    }),
+    ...(settings.jwksUrl === null ? {} : {
+      issuer: {
+        jwksUrl: settings.jwksUrl, issuer: settings.jwtIssuer ?? '', audience: settings.jwtAudience ?? '',
+        accountsClaim: settings.jwtAccountsClaim, utilityClaim: settings.jwtUtilityClaim },
+    }),
+  }
+  let stopping = false
+  const app = buildServer(context, {
+    routes: roles.has('api') ? routes : [],
+    bodyRoutes: ingest === null ? [] : [(scope) => registerPushDoor(scope, {
+      pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, now: Date.now })],
+    metrics: () => metrics.metrics(),
+    ready: async () => {
+      const reasons = stopping ? ['stopping'] : []
+      try {
+        await database.pool.query('select 1')
+      } catch {
+        reasons.push('the database cannot be reached')
+      }
+      return { ok: reasons.length === 0, reasons }
+    },
+  })
+  try {
+    await app.listen({ host: settings.host, port: settings.port })
+  } catch (err) {
+    if ((err as NodeJS.ErrnoException).code === 'EADDRINUSE') {
+      throw new Error(`PORT ${settings.port} on ${settings.host} is taken by another program: stop it, or set PORT to a free one`, { cause: err })
+    }
+    throw err
+  }
+  const address = app.server.address()
+  const port = typeof address === 'object' && address !== null ? address.port : settings.port
+  const host = settings.host === '0.0.0.0' || settings.host === '::' ? '127.0.0.1' : settings.host
+  return {
+    app, database, log, url: `http://${host.includes(':') ? `[${host}]` : host}:${port}`,
+    close: async () => {
+      stopping = true
+      await app.close()
+      await maintenance.stop()
+      await ingest?.pool.close()
+      await outbox?.stop()
+      if (readPool !== database.pool) await readPool.end()
+      await database.close()
+    },
+  }
+}
+
+/** `meterline serve`: runs until a signal, then drains within SHUTDOWN_SECONDS. */
+export async function serve(settings: Settings, roles: ReadonlySet<ServeRole>): Promise<void> {
+  const engine = await startEngine(settings, roles)
+  if (engine.database.firstKey !== null) {
+    process.stdout.write(`operator key (shown once, kept in ${settings.meterlineDir}/operator-key): ${engine.database.firstKey}\n`)
+  }
+  engine.log.info({ url: engine.url, roles: [...roles] }, 'serving')
+  untilStopped(settings, engine)
+}
+
+/** Closes the engine on SIGINT, SIGTERM or a fault, within SHUTDOWN_SECONDS. */
+export function untilStopped(settings: Settings, engine: Engine): void {
+  closeWithGrace({ delay: settings.shutdownSeconds * 1000, logger: false }, async ({ err, signal }) => {
+    if (err !== undefined) engine.log.fatal({ err }, 'stopping after a fault')
+    else engine.log.info({ signal }, 'stopping')
+    await engine.close()
+  })
+}

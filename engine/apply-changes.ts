@@ -1,0 +1,203 @@
+import type pg from 'pg'
+import { LoadDifference } from './load.js'
+import type { BlockChange } from './merge-pieces.js'
+import type { ChannelRef, MeterRef, RegistryMap } from './registry-map.js'
+import { difference } from './spans.js'
+import { blockKey, insertBlocks, insertRevisions, readBlocks, updateBlocks, type Revision } from './store/blocks.js'
+import { lockChannels, readChannelsOf, readSpans, settleSpans } from './store/channels.js'
+import type { NotifySecrets } from './contacts/seal.js'
+import { evaluateThresholds } from './thresholds/evaluate.js'
+import { dayText } from './time/text.js'
+import type { Zone } from './time/zone.js'
+
+/**
+ * The tail that every commit which changes blocks has in common: blocks, revisions, which channel counts, alerts, change
+ * feed, the caller's own rows, and last the hot rows of the load (design §4).
+ */
+export interface ChangeSet {
+  utilityId: number
+  zone: Zone
+  map: RegistryMap
+  secrets: NotifySecrets
+  now: () => number
+  /** In channel and day order. The channels are locked. */
+  changes: readonly BlockChange[]
+  revisions: readonly Revision[]
+  /** Ids of the touched channels that have siblings. */
+  shared: ReadonlySet<number>
+  atUs: number
+  deliveryId: string
+  deliveryNo: number
+  /** History loads raise no alert and keep the change feed quiet. */
+  history: boolean
+  setHoldsReads: boolean
+  /** Writes the caller's rows, given what the commit did to alerts. */
+  record: (alerts: { raised: number; retracted: number }) => Promise<void>
+}
+
+export async function applyChanges(client: pg.PoolClient, set: ChangeSet): Promise<{ raised: number; retracted: number }> {
+  const { changes } = set
+  await insertBlocks(client, changes.filter((c) => c.before === null).map((c) => c.after))
+  await updateBlocks(client, changes.filter((c) => c.before !== null).map((c) => c.after))
+  await insertRevisions(client, set.revisions, set.atUs)
+
+  const load = new LoadDifference(set.zone)
+  const alone = changes.filter((c) => !set.shared.has(c.channel.channelId))
+  for (const c of alone) {
+    if (!c.channel.meter.isMain) continue
+    load.add(c.after, c.channel.flow, null, 1)
+    if (c.before !== null) load.add(c.before, c.channel.flow, null, -1)
+  }
+  const moved = changes.length === alone.length ? [] : await applySpans(client, set, load)
+
+  const touched = touchedDays(set, moved)
+  const alerts = await evaluate(client, set, touched)
+  if (!set.history) await writeChanges(client, set, touched)
+  await set.record(alerts)
+  if (set.setHoldsReads && changes.length > 0) {
+    await client.query('update utility set holds_reads = true where utility_id = $1 and not holds_reads', [set.utilityId])
+  }
+  await load.write(client, set.utilityId)
+  return alerts
+}
+
+interface TouchedDay {
+  meter: MeterRef
+  day: number
+  restated: boolean
+}
+
+/**
+ * Settles anew which of the touched meters' channels counts when, and adds to the load what that and the changed blocks
+ * come to. Returns the days of blocks that did not change but count otherwise now.
+ */
+async function applySpans(client: pg.PoolClient, set: ChangeSet, load: LoadDifference): Promise<TouchedDay[]> {
+  const touched = set.changes.filter((c) => set.shared.has(c.channel.channelId))
+  const meters = new Map<number, MeterRef>()
+  const flows = new Map<number, Set<number>>()
+  for (const c of touched) {
+    meters.set(c.channel.meter.meterId, c.channel.meter)
+    const known = flows.get(c.channel.meter.meterId) ?? new Set()
+    flows.set(c.channel.meter.meterId, known.add(c.channel.flow))
+  }
+  const all = await readChannelsOf(client, [...meters.keys()])
+  const groups = new Map<string, ChannelRef[]>()
+  const refs = new Map<number, ChannelRef>()
+  for (const c of all) {
+    if (flows.get(c.meterId)?.has(c.flow) !== true) continue
+    const meter = meters.get(c.meterId)!
+    const ref: ChannelRef = meter.channels.find((m) => m.channelId === c.channelId) ??
+      { channelId: c.channelId, meter, flow: c.flow, intervalS: c.intervalS }
+    refs.set(c.channelId, ref)
+    const key = `${c.meterId}|${c.flow}`
+    const group = groups.get(key)
+    if (group === undefined) groups.set(key, [ref])
+    else group.push(ref)
+  }
+  const ids = [...refs.keys()].sort((a, b) => a - b)
+  // Siblings that another process made after our map was read are locked here; the rest are ours already.
+  await lockChannels(client, ids)
+  const before = await readSpans(client, ids)
+  const after = await settleSpans(client, [...groups.values()])
+
+  const changed = new Map<number, BlockChange>()
+  for (const c of touched) changed.set(blockKey(c.channel.channelId, c.after.day), c)
+  const extra: { ref: ChannelRef; day: number }[] = []
+  for (const id of ids) {
+    for (const [from, to] of difference(before.get(id) ?? null, after.get(id)!)) {
+      const reach = await reachOf(client, id, from, to)
+      for (const day of reach) if (!changed.has(blockKey(id, day))) extra.push({ ref: refs.get(id)!, day })
+    }
+  }
+  const blocks = await readBlocks(client, extra.map((e) => e.ref.channelId), extra.map((e) => e.day))
+  for (const c of changed.values()) {
+    if (!c.channel.meter.isMain) continue
+    load.add(c.after, c.channel.flow, after.get(c.channel.channelId)!, 1)
+    if (c.before !== null) load.add(c.before, c.channel.flow, before.get(c.channel.channelId) ?? null, -1)
+  }
+  const days: TouchedDay[] = []
+  for (const { ref, day } of extra) {
+    const block = blocks.get(blockKey(ref.channelId, day))
+    if (block === undefined) continue
+    days.push({ meter: ref.meter, day, restated: true })
+    if (!ref.meter.isMain) continue
+    load.add(block, ref.flow, after.get(ref.channelId)!, 1)
+    load.add(block, ref.flow, before.get(ref.channelId) ?? null, -1)
+  }
+  return days
+}
+
+/** Stored days of a channel that overlap a stretch of time. */
+async function reachOf(client: pg.PoolClient, channelId: number, fromS: number, toS: number): Promise<number[]> {
+  const { rows } = await client.query<{ day: number }>(
+    `select day - date '1970-01-01' as day from channel_day
+      where channel_id = $1 and day >= $2::date and day <= $3::date`,
+    [channelId, Number.isFinite(fromS) ? dayText(Math.floor(fromS / 86_400) - 1) : '-infinity',
+      Number.isFinite(toS) ? dayText(Math.ceil(toS / 86_400) + 1) : 'infinity'])
+  return rows.map((r) => r.day)
+}
+
+function touchedDays(set: ChangeSet, moved: readonly TouchedDay[]): TouchedDay[] {
+  const days: TouchedDay[] = moved.slice()
+  for (const c of set.changes) {
+    const block = c.after
+    days.push({
+      meter: c.channel.meter, day: block.day, restated: c.before !== null && block.restatedAtUs === set.atUs })
+  }
+  return days
+}
+
+function* accountsOf(set: ChangeSet, t: TouchedDay): Iterable<number> {
+  const { assignments } = t.meter
+  if (assignments.length === 0) return
+  const from = set.zone.dayStart(t.day)
+  const to = set.zone.dayStart(t.day + 1)
+  for (const a of assignments) if (a.fromS < to && a.toS > from) yield a.accountId
+}
+
+async function evaluate(
+  client: pg.PoolClient, set: ChangeSet, touched: readonly TouchedDay[],
+): Promise<{ raised: number; retracted: number }> {
+  const days = new Map<number, Set<number>>()
+  for (const t of touched) {
+    for (const accountId of accountsOf(set, t)) {
+      if (!set.map.isWatched(accountId)) continue
+      const known = days.get(accountId)
+      if (known === undefined) days.set(accountId, new Set([t.day]))
+      else known.add(t.day)
+    }
+  }
+  if (days.size === 0) return { raised: 0, retracted: 0 }
+  return evaluateThresholds(client, {
+    utilityId: set.utilityId, zone: set.zone, days, history: set.history, deliveryId: set.deliveryId, now: new Date(set.now()),
+    secrets: set.secrets,
+  })
+}
+
+const FEED_ROW = 1000
+
+/** One row per day and up to 1,000 accounts: a delivery of the whole fleet adds a few dozen rows, not one per account. */
+async function writeChanges(client: pg.PoolClient, set: ChangeSet, touched: readonly TouchedDay[]): Promise<void> {
+  const groups = new Map<number, { day: number; restated: boolean; accounts: Set<number> }>()
+  for (const t of touched) {
+    const key = t.day * 2 + (t.restated ? 1 : 0)
+    let group = groups.get(key)
+    if (group === undefined) groups.set(key, group = { day: t.day, restated: t.restated, accounts: new Set() })
+    for (const accountId of accountsOf(set, t)) group.accounts.add(accountId)
+  }
+  const rows: { day: string; restated: boolean; accounts: number[] }[] = []
+  for (const g of groups.values()) {
+    const accounts = [...g.accounts].sort((a, b) => a - b)
+    for (let i = 0; i < accounts.length; i += FEED_ROW) {
+      rows.push({ day: dayText(g.day), restated: g.restated, accounts: accounts.slice(i, i + FEED_ROW) })
+    }
+  }
+  if (rows.length === 0) return
+  await client.query(
+    `insert into change (utility_id, day, restated, account_ids, delivery_no)
+     select $1, day, restated, accounts::int[], $5
+       from unnest($2::date[], $3::boolean[], $4::text[]) as c(day, restated, accounts)`,
+    [set.utilityId, rows.map((r) => r.day), rows.map((r) => r.restated), rows.map((r) => `{${r.accounts.join(',')}}`),
+      set.deliveryNo])
+}
+

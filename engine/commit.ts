@@ -1,0 +1,361 @@
+import type pg from 'pg'
+import { applyChanges } from './apply-changes.js'
+import { mergePieces, type MergeOutput } from './merge-pieces.js'
+import { planBatch, type Piece, type Plan } from './plan.js'
+import { ApiError, type RecordProblem } from './problem.js'
+import { MISSING, type ReadBatch } from './read-batch.js'
+import type { Receipt } from './receipt.js'
+import { RegistryMap, type ChannelRef } from './registry-map.js'
+import type { SourceSettings } from './source-settings.js'
+import { blockKey, readBlocks } from './store/blocks.js'
+import { lockChannels, makeChannels, markShared } from './store/channels.js'
+import { REGISTRY_LOCK, type Pool } from './store/db.js'
+import { claimId, claimKeys, claimVersions, clean, extendDelivery, insertDeliveries, insertQuarantine, readReceipt, retakeKey,
+  acceptedMsOf, type DeliveryRow, type QuarantineRow } from './store/deliveries.js'
+import type { Storage } from './store/storage.js'
+import type { NotifySecrets } from './contacts/seal.js'
+import { getZone, type Zone } from './time/zone.js'
+import { parseDay } from './time/text.js'
+
+/** What a decoder made of a body, or of a part of one. */
+export interface DecodedBody {
+  batch: ReadBatch
+  problems: RecordProblem[]
+  /** Values rounded by the source's `round` setting. */
+  rounded: number
+}
+
+/** One delivery, or one part of a large one, ready to be settled. */
+export interface Submission {
+  /** UUIDv7 minted before the transaction: after a connection lost in COMMIT it tells whether the commit stands. */
+  deliveryId: string
+  sourceId: number
+  settings: SourceSettings
+  kind: 'push' | 'replay'
+  door: string
+  format: string | null
+  history: boolean
+  idempotencyKey: string | null
+  /** SHA-256 of these bytes: the part's, or the whole body's where it is one part. */
+  sha256: Buffer
+  /** SHA-256 of the whole body, hex, once it is known. */
+  bodySha256: string | null
+  bytes: number
+  /** Version of reads whose source stated none: microseconds at which the delivery was accepted. */
+  version: number
+  /** True: the source stated the version, and an identical body does not keep an older one. */
+  versionStated: boolean
+  /** Part number from 1, and whether it is the last. */
+  part: number
+  final: boolean
+  decoded: DecodedBody
+  /** Decodes the bytes again, for a second plan: planning consumes the batch. */
+  redecode: () => DecodedBody
+  /** The bytes of a record, for quarantine. */
+  raw: (from: number, to: number) => Buffer | null
+  /** Run in the transaction after the delivery was written: a replay closes the records it took. */
+  after?: (client: pg.PoolClient, deliveryNo: number) => Promise<void>
+}
+
+export type SettleOutcome =
+  /** Settled by this commit. */
+  | { status: 'settled'; receipt: Receipt }
+  /** The idempotency key was known with this body: the first receipt. */
+  | { status: 'repeated'; receipt: Receipt }
+  /** The idempotency key was known with another body. */
+  | { status: 'key-reused' }
+
+/** What a transaction needs of its process. */
+export interface CommitWorld {
+  storage: Storage
+  maps: Map<number, RegistryMap>
+  secrets: NotifySecrets
+  toleranceS: number
+  now: () => number
+}
+
+/** Thrown to plan a group again once meters that the source may register exist. */
+export class RegisterMeters extends Error {
+  readonly names: string[]
+  constructor(names: string[]) {
+    super('meters to register')
+    this.names = names
+  }
+}
+
+export interface UtilityState {
+  epoch: number
+  zone: Zone
+  horizonDay: number
+  holdsReads: boolean
+}
+
+/** Begins the transaction: the registry lock (shared), the utility's state, and one delivery number per submission. */
+export async function beginSettling(
+  client: pg.PoolClient, utilityId: number, numbers: number,
+): Promise<{ utility: UtilityState; numbers: number[] }> {
+  // One round trip: the integers are ours, nothing of a caller's goes into the text.
+  const results = await client.query(
+    `begin; select pg_advisory_xact_lock_shared(${REGISTRY_LOCK}, ${utilityId});
+     select registry_epoch, zone, horizon, holds_reads from utility where utility_id = ${utilityId};
+     select nextval('delivery_no_seq') as no from generate_series(1, ${numbers})`) as unknown as pg.QueryResult[]
+  const row = results[2].rows[0] as { registry_epoch: number; zone: string | null; horizon: string | null; holds_reads: boolean } | undefined
+  if (row === undefined) throw new ApiError(404, 'unknown-utility', 'The utility does not exist.')
+  if (row.zone === null) {
+    throw new ApiError(409, 'utility-zone-unset', 'The utility has no time zone yet, and local days cannot be cut without one.',
+      { help: 'Set UTILITY_ZONE for the default utility, or PUT /v1/utilities/{id} {"zone":"America/Chicago"}.' })
+  }
+  return {
+    utility: {
+      epoch: row.registry_epoch, zone: getZone(row.zone), holdsReads: row.holds_reads,
+      horizonDay: row.horizon === null ? -Infinity : parseDay(row.horizon) ?? -Infinity,
+    },
+    numbers: (results[3].rows as { no: number }[]).map((r) => r.no),
+  }
+}
+
+/**
+ * Settles a group of submissions of one utility in one transaction on the given connection, and commits. Throws what the
+ * database throws; nothing is settled then, unless the connection was lost in the COMMIT itself.
+ */
+export async function commitGroup(
+  client: pg.PoolClient, world: CommitWorld, utilityId: number, submissions: readonly Submission[],
+): Promise<SettleOutcome[]> {
+  const { utility, numbers } = await beginSettling(client, utilityId, submissions.length)
+  const map = world.maps.get(utilityId) ?? new RegistryMap(utilityId)
+  world.maps.set(utilityId, map)
+  await map.refresh(client, utility.epoch)
+
+  const outcomes = new Array<SettleOutcome | undefined>(submissions.length)
+  await claim(client, utilityId, utility.zone, submissions, outcomes)
+  const live = submissions.map((s, i) => ({ s, i, no: numbers[i] })).filter(({ i }) => outcomes[i] === undefined)
+  if (live.length > 0) {
+    const versions = await versionsOf(client, live.map(({ s }) => s))
+    const entries = live.map(({ s, i, no }, delivery) => planEntry(s, i, no, versions[delivery], delivery, map, utility, world))
+    const names = new Set(entries.flatMap((e) => e.submission.settings.unknownMeters === 'register' ? [...e.plan.unknown] : []))
+    if (names.size > 0) throw new RegisterMeters([...names])
+    const receipts = await settleEntries(client, world, utilityId, map, utility, entries)
+    entries.forEach((e, k) => { outcomes[e.index] = { status: 'settled', receipt: receipts[k] } })
+  }
+  await client.query('commit')
+  for (const made of pendingChannels.get(client) ?? []) map.addChannel(made.meterId, made.channelId, made.flow, made.intervalS)
+  pendingChannels.delete(client)
+  return outcomes as SettleOutcome[]
+}
+
+/** Channels made in the open transaction of a connection: they enter the map once they are committed. */
+const pendingChannels = new WeakMap<pg.PoolClient, { meterId: number; channelId: number; flow: ChannelRef['flow']; intervalS: number }[]>()
+
+interface Entry {
+  submission: Submission
+  /** Index among the submissions. */
+  index: number
+  deliveryNo: number
+  version: number
+  decoded: DecodedBody
+  received: number
+  plan: Plan
+}
+
+async function claim(
+  client: pg.PoolClient, utilityId: number, zone: Zone, submissions: readonly Submission[], outcomes: (SettleOutcome | undefined)[],
+): Promise<void> {
+  const keyed = submissions.map((s, i) => ({ s, i })).filter(({ s }) => s.idempotencyKey !== null && s.part === 1)
+  if (keyed.length === 0) return
+  const claims = await claimKeys(client, utilityId, keyed.map(({ s }) => ({
+    sourceId: s.sourceId, key: s.idempotencyKey!, sha256: s.sha256, deliveryId: s.deliveryId })))
+  for (const { s, i } of keyed) {
+    const standing = claims.get(claimId(s.sourceId, s.idempotencyKey!))
+    if (standing === null || standing === undefined) continue
+    if (!standing.sha256.equals(s.sha256)) {
+      outcomes[i] = { status: 'key-reused' }
+      continue
+    }
+    const found = await readReceipt(client, standing.deliveryId, zone.name)
+    if (found?.complete === true) outcomes[i] = { status: 'repeated', receipt: found.receipt }
+    else await retakeKey(client, utilityId, s.sourceId, s.idempotencyKey!, s.deliveryId)
+  }
+}
+
+async function versionsOf(client: pg.PoolClient, submissions: readonly Submission[]): Promise<number[]> {
+  const pushes = submissions.filter((s) => s.kind === 'push' && !s.versionStated)
+  if (pushes.length === 0) return submissions.map((s) => s.version)
+  const versions = await claimVersions(client, pushes.map((s) => ({ sourceId: s.sourceId, sha256: s.sha256, version: s.version })))
+  return submissions.map((s) => {
+    const i = pushes.indexOf(s)
+    return i < 0 ? s.version : versions[i]
+  })
+}
+
+/** Batches that a failed attempt has already planned, and so altered: they are decoded again. */
+const planned = new WeakSet<ReadBatch>()
+
+function planEntry(
+  submission: Submission, index: number, deliveryNo: number, version: number, delivery: number, map: RegistryMap,
+  utility: UtilityState, world: CommitWorld,
+): Entry {
+  const decoded = planned.has(submission.decoded.batch) ? submission.redecode() : submission.decoded
+  planned.add(decoded.batch)
+  const received = countReads(decoded.batch) + decoded.problems.reduce((sum, p) => sum + p.reads, 0)
+  const plan = planBatch(decoded.batch, {
+    map, zone: utility.zone, nowS: world.now() / 1000, horizonDay: utility.horizonDay, toleranceS: world.toleranceS,
+    unknownMeters: submission.settings.unknownMeters, multiplierApplied: submission.settings.multiplierApplied, delivery,
+  })
+  return { submission, index, deliveryNo, version, decoded, received, plan }
+}
+
+function countReads(batch: ReadBatch): number {
+  let n = 0
+  for (let i = 0; i < batch.size; i++) if (batch.values[i] !== MISSING) n++
+  return n
+}
+
+async function settleEntries(
+  client: pg.PoolClient, world: CommitWorld, utilityId: number, map: RegistryMap, utility: UtilityState, entries: Entry[],
+): Promise<Receipt[]> {
+  const pieces = entries.flatMap((e) => e.plan.pieces)
+  const days = new Set<number>()
+  for (const p of pieces) days.add(p.day)
+  await world.storage.ensureForDays(days)
+
+  const accounts = watchedAccounts(map, pieces)
+  if (accounts.length > 0) {
+    await client.query('select 1 from account where account_id = any($1::int[]) order by account_id for no key update', [accounts])
+  }
+  const shared = await resolveChannels(client, utilityId, pieces)
+  pieces.sort((a, b) => a.channel.channelId - b.channel.channelId || a.day - b.day || a.delivery - b.delivery)
+  const stored = await readStored(client, pieces)
+  const atUs = world.now() * 1000
+  const merged = mergePieces({
+    pieces, stored, atUs,
+    deliveries: entries.map((e) => ({ batch: e.decoded.batch, deliveryNo: e.deliveryNo, version: e.version })),
+  })
+  const last = entries[entries.length - 1]
+  await applyChanges(client, {
+    utilityId, zone: utility.zone, map, secrets: world.secrets, now: world.now, shared,
+    changes: merged.changes, revisions: merged.revisions, atUs,
+    deliveryId: last.submission.deliveryId, deliveryNo: last.deliveryNo,
+    history: entries.every((e) => e.submission.history),
+    setHoldsReads: !utility.holdsReads,
+    record: async (alerts) => writeDeliveries(client, utilityId, entries, merged, alerts),
+  })
+  const receipts: Receipt[] = []
+  for (const e of entries) {
+    await e.submission.after?.(client, e.deliveryNo)
+    const found = await readReceipt(client, e.submission.deliveryId, utility.zone.name)
+    if (found === undefined) throw new Error(`delivery ${e.submission.deliveryId} was not written`)
+    receipts.push(found.receipt)
+  }
+  return receipts
+}
+
+/** Accounts with thresholds that the pieces touch, ascending: the order in which everybody locks them. */
+function watchedAccounts(map: RegistryMap, pieces: readonly Piece[]): number[] {
+  const accounts = new Set<number>()
+  for (const p of pieces) {
+    for (const a of p.channel.meter.assignments) if (map.isWatched(a.accountId)) accounts.add(a.accountId)
+  }
+  return [...accounts].sort((a, b) => a - b)
+}
+
+/** Makes missing channels and locks all channels touched, with their siblings, in id order. Returns the shared ones. */
+async function resolveChannels(
+  client: pg.PoolClient, utilityId: number, pieces: readonly Piece[],
+): Promise<Set<number>> {
+  const missing = new Set<ChannelRef>()
+  for (const p of pieces) if (p.channel.channelId < 0) missing.add(p.channel)
+  const ids = new Set<number>()
+  if (missing.size > 0) {
+    const made = await makeChannels(client, utilityId, [...missing])
+    pendingChannels.set(client, made)
+    for (const c of made) ids.add(c.channelId)
+  } else pendingChannels.delete(client)
+  for (const p of pieces) {
+    ids.add(p.channel.channelId)
+    const { channels } = p.channel.meter
+    if (channels.length > 1) for (const c of channels) if (c.channelId > 0) ids.add(c.channelId)
+  }
+  const shared = ids.size === 0 ? new Set<number>() : await lockChannels(client, [...ids].sort((a, b) => a - b))
+  if (missing.size > 0) {
+    const meterIds = [...new Set([...missing].map((c) => c.meter.meterId))]
+    for (const id of await markShared(client, meterIds)) shared.add(id)
+  }
+  return shared
+}
+
+async function readStored(client: pg.PoolClient, pieces: readonly Piece[]): ReturnType<typeof readBlocks> {
+  const channelIds: number[] = []
+  const days: number[] = []
+  let lastKey = NaN
+  for (const p of pieces) {
+    const key = blockKey(p.channel.channelId, p.day)
+    if (key === lastKey) continue
+    lastKey = key
+    channelIds.push(p.channel.channelId)
+    days.push(p.day)
+  }
+  return readBlocks(client, channelIds, days)
+}
+
+async function writeDeliveries(
+  client: pg.PoolClient, utilityId: number, entries: readonly Entry[], merged: MergeOutput,
+  alerts: { raised: number; retracted: number },
+): Promise<void> {
+  const quarantine: QuarantineRow[] = []
+  const rows = entries.map((e, k) => {
+    const s = e.submission
+    const late = merged.tallies[k].problems
+    // These values have been multiplied: a replay, which would multiply them again, must not find a record.
+    if (!s.settings.multiplierApplied) for (const p of late) delete p.record
+    const problems = [...e.decoded.problems, ...e.plan.problems, ...late]
+    let quarantined = 0
+    let rejected = 0
+    for (const p of problems) {
+      if (p.outcome === 'rejected') rejected += p.reads
+      else {
+        quarantined += p.reads
+        quarantine.push({
+          sourceId: s.sourceId, deliveryNo: e.deliveryNo, version: e.version, history: s.history, format: s.format, problem: p,
+          raw: p.rawFrom !== undefined && p.rawTo !== undefined ? s.raw(p.rawFrom, p.rawTo) : null,
+        })
+      }
+    }
+    const tally = merged.tallies[k]
+    const own = k === entries.length - 1
+    const row: DeliveryRow = {
+      delivery_id: s.deliveryId, accepted_at: new Date(acceptedMsOf(s.deliveryId)).toISOString(), delivery_no: e.deliveryNo,
+      utility_id: utilityId, source_id: s.sourceId, kind: s.kind, door: s.door, format: s.format, history: s.history,
+      idempotency_key: s.idempotencyKey, sha256: s.bodySha256, bytes: s.bytes, version: e.version, complete: s.final, parts: s.part,
+      received: e.received, stored: tally.stored, duplicate: tally.duplicate, corrected: tally.corrected,
+      outranked: tally.outranked, quarantined, rejected, snapped: e.plan.snapped, rounded: e.decoded.rounded,
+      first_s: Number.isFinite(e.plan.fromS) ? e.plan.fromS : null, last_s: Number.isFinite(e.plan.toS) ? e.plan.toS : null,
+      alerts_raised: own ? alerts.raised : 0, alerts_retracted: own ? alerts.retracted : 0,
+      problems: problems.slice(0, 100).map((p) => ({
+        code: p.code, at: clean(p.at), message: clean(p.message), ...(p.help === undefined ? {} : { help: p.help }) })),
+      problem_count: problems.length, withdraws: null,
+    }
+    return row
+  })
+  await insertQuarantine(client, utilityId, quarantine)
+  const first = rows.filter((r) => r.parts === 1)
+  if (first.length > 0) await insertDeliveries(client, first)
+  for (const r of rows) if (r.parts > 1) await extendDelivery(client, r)
+}
+
+/** Runs `work` on a connection of the pool; a transaction left open is rolled back, a broken connection thrown away. */
+export async function onConnection<T>(pool: Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+  const client = await pool.connect()
+  let broken: Error | undefined
+  try {
+    return await work(client)
+  } catch (err) {
+    try {
+      await client.query('rollback')
+    } catch (rollbackError) {
+      broken = rollbackError instanceof Error ? rollbackError : new Error(String(rollbackError))
+    }
+    throw err
+  } finally {
+    client.release(broken)
+  }
+}

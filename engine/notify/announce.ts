@@ -1,0 +1,117 @@
+import { randomUUID } from 'node:crypto'
+import { createSealer, type NotifySecrets } from '../contacts/seal.js'
+import { groupBy } from '../group-by.js'
+import type { Queryable } from '../store/db.js'
+import type { MessageText, MessageTexts } from './text.js'
+
+/** A step of an alert that its contacts are to know about. */
+export interface Announcement {
+  alertId: string
+  /** The step that the alert has now. */
+  step: number
+  accountId: number
+  purpose: 'alert' | 'correction'
+  /** Contacts that the threshold names; null: every active one of the account. */
+  contacts: string[] | null
+  texts: MessageTexts
+}
+
+interface ContactRow {
+  contact_id: string
+  account_id: number
+  channel: 'email' | 'sms'
+  consented: boolean
+}
+
+interface NewMessage {
+  id: string
+  announcement: Announcement
+  contact: ContactRow
+  text: MessageText
+}
+
+/**
+ * Writes the messages of alert steps into the outbox, in the transaction that changed the alerts. Each contact is told
+ * what it does not know: an alert goes to those who were not told that it stands, a correction to those who were.
+ * Messages of earlier steps that have not been handed over are dropped.
+ *
+ * @returns the number of messages written
+ */
+export async function announce(
+  db: Queryable, announcements: Announcement[], input: { utilityId: number; secrets: NotifySecrets; now: Date },
+): Promise<number> {
+  if (announcements.length === 0) return 0
+  const alertIds = announcements.map((a) => a.alertId)
+  await dropUnsent(db, alertIds, input.now)
+  // Only now: what a sender handed over before the drop is seen here, and after it nothing can be handed over.
+  const told = await lastTold(db, alertIds)
+  const contacts = await activeContacts(db, [...new Set(announcements.map((a) => a.accountId))])
+  const byAccount = groupBy(contacts, (c) => c.account_id)
+  const messages: NewMessage[] = []
+  for (const announcement of announcements) {
+    for (const contact of byAccount.get(announcement.accountId) ?? []) {
+      const believes = told.get(`${announcement.alertId} ${contact.contact_id}`) === 'alert'
+      const due = announcement.purpose === 'correction' ? believes : !believes && contact.consented
+        && (announcement.contacts?.includes(contact.contact_id) ?? true)
+      if (due) messages.push({ id: randomUUID(), announcement, contact, text: announcement.texts[contact.channel] })
+    }
+  }
+  await insertMessages(db, messages, input)
+  return messages.length
+}
+
+/** Drops messages that no sender has begun to hand over; in id order, so that two droppers cannot deadlock. */
+async function dropUnsent(db: Queryable, alertIds: string[], now: Date): Promise<void> {
+  await db.query(
+    `with unsent as (
+       select message_id from message
+        where alert_id = any($1::uuid[]) and (state = 'pending' or state = 'sending' and handed_at is null)
+        order by message_id for update)
+     update message m set state = 'dropped', done_at = $2, lease = null, leased_until = null
+       from unsent where m.message_id = unsent.message_id`, [alertIds, now])
+}
+
+/** What each contact was told last about each alert; a message whose fate is unknown counts as told. */
+async function lastTold(db: Queryable, alertIds: string[]): Promise<Map<string, 'alert' | 'correction'>> {
+  const { rows } = await db.query<{ alert_id: string; contact_id: string; purpose: 'alert' | 'correction' }>(
+    `select distinct on (alert_id, contact_id) alert_id, contact_id, purpose
+       from message
+      where alert_id = any($1::uuid[]) and state in ('sending', 'sent', 'unknown', 'captured')
+      order by alert_id, contact_id, alert_step desc`, [alertIds])
+  return new Map(rows.map((r) => [`${r.alert_id} ${r.contact_id}`, r.purpose]))
+}
+
+async function activeContacts(db: Queryable, accountIds: number[]): Promise<ContactRow[]> {
+  const { rows } = await db.query<ContactRow>(
+    `select contact_id, account_id, channel, coalesce(consent->'categories' ? 'usage', true) as consented
+       from contact
+      where account_id = any($1::int[]) and state = 'active' and deleted_at is null
+      order by contact_id`, [accountIds])
+  return rows
+}
+
+async function insertMessages(
+  db: Queryable, messages: NewMessage[], input: { utilityId: number; secrets: NotifySecrets; now: Date },
+): Promise<void> {
+  if (messages.length === 0) return
+  const sealer = createSealer(input.secrets)
+  await db.query(
+    `insert into message (message_id, utility_id, account_id, contact_id, alert_id, alert_step, purpose, channel,
+                          body_enc, state, next_at, created_at)
+     select r.message_id, $1, r.account_id, r.contact_id, r.alert_id, r.alert_step, r.purpose, r.channel, r.body,
+            'pending', $2, $2
+       from unnest($3::uuid[], $4::int[], $5::uuid[], $6::uuid[], $7::int[], $8::text[], $9::text[], $10::bytea[])
+         as r(message_id, account_id, contact_id, alert_id, alert_step, purpose, channel, body)
+     on conflict (alert_id, alert_step, contact_id, purpose) do nothing`,
+    [
+      input.utilityId, input.now,
+      messages.map((m) => m.id),
+      messages.map((m) => m.contact.account_id),
+      messages.map((m) => m.contact.contact_id),
+      messages.map((m) => m.announcement.alertId),
+      messages.map((m) => m.announcement.step),
+      messages.map((m) => m.announcement.purpose),
+      messages.map((m) => m.contact.channel),
+      messages.map((m) => sealer.seal('message', m.id, JSON.stringify(m.text))),
+    ])
+}

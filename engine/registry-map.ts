@@ -1,0 +1,142 @@
+import { type FlowCode } from './read-batch.js'
+import type { Queryable } from './store/db.js'
+
+/** A channel as settlement needs it. */
+export interface ChannelRef {
+  /** -1 until the settling transaction creates it. */
+  channelId: number
+  meter: MeterRef
+  flow: FlowCode
+  intervalS: number
+}
+
+export interface Assignment {
+  accountId: number
+  /** Epoch seconds, inclusive. */
+  fromS: number
+  /** Epoch seconds, exclusive; Infinity while open. */
+  toS: number
+}
+
+export interface MeterRef {
+  meterId: number
+  id: string
+  /** Only `main` meters count in the utility's load and in accounts' totals. */
+  isMain: boolean
+  multiplier: number
+  assignments: Assignment[]
+  channels: ChannelRef[]
+}
+
+interface MeterRow {
+  meter_id: number
+  id: string
+  aliases: string[]
+  role: string
+  multiplier: string
+}
+
+interface AssignmentRow {
+  meter_id: number
+  account_id: number
+  from_s: number
+  to_s: number | null
+}
+
+interface ChannelRow {
+  channel_id: number
+  meter_id: number
+  flow: FlowCode
+  interval_s: number
+}
+
+/**
+ * A worker's map of one utility's registry, brought up to date under the shared registry lock: the epoch says whether it
+ * is stale, and only what changed since is read. Channels never go away and are not part of the epoch: one that another
+ * process made is found when this one tries to make it.
+ */
+export class RegistryMap {
+  readonly utilityId: number
+  /** Epoch up to which the map is loaded; -1: nothing yet. */
+  epoch = -1
+  readonly #byName = new Map<string, MeterRef>()
+  readonly #byId = new Map<number, MeterRef>()
+  readonly #aliasesOf = new Map<number, string[]>()
+  readonly #watched = new Set<number>()
+
+  constructor(utilityId: number) {
+    this.utilityId = utilityId
+  }
+
+  /** The meter of that id or alias; undefined when the registry has none. */
+  meter(name: string): MeterRef | undefined {
+    return this.#byName.get(name)
+  }
+
+  meterById(meterId: number): MeterRef | undefined {
+    return this.#byId.get(meterId)
+  }
+
+  /** True for accounts with live thresholds. */
+  isWatched(accountId: number): boolean {
+    return this.#watched.has(accountId)
+  }
+
+  /** Reads what changed after the map's epoch. The caller holds the utility's registry lock, shared at least. */
+  async refresh(db: Queryable, epoch: number): Promise<void> {
+    if (epoch === this.epoch) return
+    const since = this.epoch
+    const meters = await db.query<MeterRow>(
+      'select meter_id, id, aliases, role, multiplier from meter where utility_id = $1 and epoch > $2 order by meter_id',
+      [this.utilityId, since])
+    const assignments = await db.query<AssignmentRow>(
+      `select a.meter_id, a.account_id, extract(epoch from a.from_at)::float8 as from_s,
+              extract(epoch from a.to_at)::float8 as to_s
+         from meter_assignment a join meter m using (meter_id)
+        where m.utility_id = $1 and m.epoch > $2 order by a.meter_id, a.from_at`, [this.utilityId, since])
+    const channels = await db.query<ChannelRow>(
+      `select c.channel_id, c.meter_id, c.flow, c.interval_s from channel c join meter m using (meter_id)
+        where m.utility_id = $1 and m.epoch > $2 and c.quantity = 1 order by c.channel_id`, [this.utilityId, since])
+    const watched = await db.query<{ account_id: number; thresholds: number }>(
+      'select account_id, thresholds from account where utility_id = $1 and epoch > $2 and (thresholds > 0 or $2 >= 0)',
+      [this.utilityId, since])
+    for (const row of meters.rows) this.#putMeter(row)
+    for (const row of assignments.rows) {
+      this.#byId.get(row.meter_id)!.assignments.push({
+        accountId: row.account_id, fromS: row.from_s, toS: row.to_s ?? Infinity })
+    }
+    for (const row of channels.rows) this.addChannel(row.meter_id, row.channel_id, row.flow, row.interval_s)
+    for (const row of watched.rows) {
+      if (row.thresholds > 0) this.#watched.add(row.account_id)
+      else this.#watched.delete(row.account_id)
+    }
+    this.epoch = epoch
+  }
+
+  /** Enters a channel that is known to be committed, or that this transaction just made. */
+  addChannel(meterId: number, channelId: number, flow: FlowCode, intervalS: number): ChannelRef {
+    const meter = this.#byId.get(meterId)!
+    let channel = meter.channels.find((c) => c.flow === flow && c.intervalS === intervalS)
+    if (channel === undefined) {
+      channel = { channelId, meter, flow, intervalS }
+      meter.channels.push(channel)
+    }
+    channel.channelId = channelId
+    return channel
+  }
+
+  #putMeter(row: MeterRow): void {
+    for (const name of this.#aliasesOf.get(row.meter_id) ?? []) this.#byName.delete(name)
+    const known = this.#byId.get(row.meter_id)
+    const meter: MeterRef = known ?? {
+      meterId: row.meter_id, id: row.id, isMain: true, multiplier: 1, assignments: [], channels: [] }
+    meter.id = row.id
+    meter.isMain = row.role === 'main'
+    meter.multiplier = Number(row.multiplier)
+    meter.assignments = []
+    this.#byId.set(row.meter_id, meter)
+    const names = [row.id, ...row.aliases]
+    for (const name of names) this.#byName.set(name, meter)
+    this.#aliasesOf.set(row.meter_id, names)
+  }
+}

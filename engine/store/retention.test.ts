@@ -1,0 +1,99 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { testDatabase, type TestDatabase } from '../../test/database.js'
+import { inTransaction, REGISTRY_LOCK } from './db.js'
+import { horizonInstant, maintain, readsKeptFrom, type RetentionSettings } from './retention.js'
+import { firstDayOf, openStorage } from './storage.js'
+
+const NOW = Date.UTC(2026, 9, 15, 12)
+const FOREVER: RetentionSettings = {
+  retentionReads: null, retentionRevisions: null, retentionQuarantine: null, retentionMessages: null, retentionDeliveries: null,
+}
+
+let db: TestDatabase
+beforeAll(async () => {
+  db = await testDatabase()
+  await db.pool.query("insert into utility (id, zone) values ('one', 'America/Chicago'), ('two', 'Pacific/Kiritimati')")
+})
+afterAll(async () => { await db.close() })
+
+async function count(table: string): Promise<number> {
+  return (await db.pool.query<{ count: number }>(`select count(*) as count from ${table}`)).rows[0].count
+}
+
+async function days(): Promise<string[]> {
+  return (await db.pool.query<{ day: string }>('select day from channel_day order by day')).rows.map((row) => row.day)
+}
+
+describe('horizons', () => {
+  test('months are calendar months, and the 31st less one month is the last of a shorter one', () => {
+    expect(horizonInstant({ months: 1 }, Date.UTC(2026, 2, 31, 6)).toISOString()).toBe('2026-02-28T06:00:00.000Z')
+    expect(horizonInstant({ months: 12 }, Date.UTC(2028, 1, 29)).toISOString()).toBe('2027-02-28T00:00:00.000Z')
+    expect(horizonInstant({ days: 30 }, Date.UTC(2026, 2, 31)).toISOString()).toBe('2026-03-01T00:00:00.000Z')
+  })
+
+  test('reads are kept at least as long as said, by whole months', () => {
+    expect(readsKeptFrom({ months: 13 }, NOW)).toBe(firstDayOf(2025 * 12 + 8))
+    // On the first of a month a zone behind UTC is still in the month before.
+    expect(readsKeptFrom({ months: 13 }, Date.UTC(2026, 9, 1, 3))).toBe(firstDayOf(2025 * 12 + 7))
+    expect(readsKeptFrom(null, NOW)).toBeUndefined()
+  })
+})
+
+describe('maintenance', () => {
+  test('without retention it prunes keys and changes of more than 14 days and nothing else', async () => {
+    const storage = await openStorage(db.pool)
+    for (const [table, columns, values] of [
+      ['idempotency', 'utility_id, source_id, key, sha256, delivery_id', "1, 1, gen_random_uuid()::text, '', gen_random_uuid()"],
+      ['change', 'utility_id, day, restated, account_ids, delivery_no', "1, '2026-10-01', false, '{}', 1"],
+      ['quarantine', 'utility_id, source_id, delivery_no, reason, message, reads, version', "1, 1, 1, 'r', 'm', 1, 1"],
+      ['message', 'message_id, utility_id, purpose, channel, body_enc, state', "gen_random_uuid(), 1, 'code', 'email', '', 'sent'"],
+    ]) {
+      const at = table === 'message' ? 'created_at' : 'at'
+      await db.pool.query(`insert into ${table} (${columns}, ${at}) select ${values}, '2026-10-15T12:00Z'::timestamptz - make_interval(days => d)
+        from generate_series(0, 40, 10) d`)
+    }
+    const result = await maintain(db.pool, storage, FOREVER, NOW)
+    expect(result).toEqual({ skipped: false, dropped: {}, deleted: { idempotency: 3, change: 3 } })
+    expect(await count('quarantine')).toBe(5)
+    expect(storage.monthsMissing('delivery', [firstDayOf(2026 * 12 + 11)])).toEqual([])
+  })
+
+  test('retention drops what is older, whole months only, after the horizon has advanced', async () => {
+    const storage = await openStorage(db.pool)
+    await db.pool.query("update message set state = 'pending' where created_at < '2026-09-10'")
+    for (const day of ['2024-06-30', '2025-08-31', '2025-09-01', '2026-10-01']) {
+      await storage.ensureForDays([Date.parse(day) / 86_400_000])
+      await db.pool.query(`insert into channel_day (channel_id, day, first_at, interval_s, exponent, total, present, estimated, version, delivery_no, settled_at, vals)
+        values (1, $1, now(), 900, -3, 0, 0, 0, 1, 1, now(), '{1}')`, [day])
+      await db.pool.query("insert into system_load (utility_id, flow, hour, energy) values (1, 1, $1::date + interval '1 hour', 1)", [day])
+      await db.pool.query('insert into period_read (channel_id, start_at, end_at, exponent, value, version, delivery_no, settled_at) values (1, $1::date - 30, $1, 0, 1, 1, 1, now())', [day])
+    }
+    const settings: RetentionSettings = { ...FOREVER, retentionReads: { months: 13 }, retentionQuarantine: { days: 15 }, retentionMessages: { days: 15 } }
+    const result = await maintain(db.pool, storage, settings, NOW)
+    expect(await days()).toEqual(['2025-09-01', '2026-10-01'])
+    expect(result.deleted).toMatchObject({ quarantine: 3, message: 2, period_read: 1 })
+    expect(await count('message')).toBe(3)
+    expect((await db.pool.query('select distinct horizon from utility')).rows).toEqual([{ horizon: '2025-09-01' }])
+    // September's first local hours in Kiritimati are August's in UTC.
+    expect((await db.pool.query("select min(hour) at time zone 'UTC' = '2025-08-31T01:00' as kept from system_load")).rows).toEqual([{ kept: true }])
+    // A shorter run never moves the horizon back.
+    await maintain(db.pool, storage, { ...FOREVER, retentionReads: { months: 60 } }, NOW)
+    expect((await db.pool.query('select distinct horizon from utility')).rows).toEqual([{ horizon: '2025-09-01' }])
+  })
+
+  test('the horizon waits for a settling transaction that still goes by the old one', async () => {
+    const storage = await openStorage(db.pool)
+    let run: Promise<unknown> = Promise.resolve()
+    await inTransaction(db.pool, async (client) => {
+      await client.query('select pg_advisory_xact_lock_shared($1::int, 1)', [REGISTRY_LOCK])
+      run = maintain(db.pool, storage, { ...FOREVER, retentionReads: { months: 12 } }, NOW)
+      await client.query('select pg_sleep(0.3)')
+      expect((await db.pool.query("select horizon from utility where id = 'one'")).rows).toEqual([{ horizon: '2025-09-01' }])
+      // Another process at the same time leaves it to the first.
+      expect(await maintain(db.pool, storage, FOREVER, NOW)).toMatchObject({ skipped: true })
+    })
+    await run
+    expect((await db.pool.query('select distinct horizon from utility')).rows).toEqual([{ horizon: '2025-10-01' }])
+    expect(await days()).toEqual(['2026-10-01'])
+  })
+})

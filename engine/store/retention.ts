@@ -1,0 +1,118 @@
+import pg from 'pg'
+import type { Retention } from '../config.js'
+import { beginRegistryWrite, inTransaction, SCHEMA_LOCK, typeParsers, type Pool } from './db.js'
+import { firstDayOf, monthOfDay, monthOfInstant, monthStartText, type Month, type Storage } from './storage.js'
+
+/** How long things are kept; null: for ever. The settings of the same names. */
+export interface RetentionSettings {
+  readonly retentionReads: Retention
+  readonly retentionRevisions: Retention
+  readonly retentionQuarantine: Retention
+  readonly retentionMessages: Retention
+  readonly retentionDeliveries: Retention
+}
+
+/** What one run of the maintenance did. */
+export interface MaintenanceResult {
+  /** True when another process was at it: nothing was done. */
+  skipped: boolean
+  /** Months dropped, per table. */
+  dropped: Record<string, number>
+  /** Rows deleted, per table. */
+  deleted: Record<string, number>
+}
+
+/** How long a push can be told from its repetition by its Idempotency-Key, and a change be read by cursor (contract §4, §6). */
+export const FEED_DAYS = 14
+const MS_PER_DAY = 86_400_000
+const MAINTENANCE_KEY = 100
+const BATCH = 10_000
+
+/**
+ * Daily upkeep: partitions made ahead, keys and changes of more than 14 days pruned, retention applied. Any number of
+ * processes may call it; one does the work. Reads are dropped by whole months, so they stay at least as long as said.
+ *
+ * @param now epoch milliseconds
+ */
+export async function maintain(pool: Pool, storage: Storage, settings: RetentionSettings, now: number): Promise<MaintenanceResult> {
+  const result: MaintenanceResult = { skipped: false, dropped: {}, deleted: {} }
+  // The lock is the session's: it lasts over all the transactions below and goes with the process.
+  const guard = new pg.Client({ ...pool.options, types: typeParsers })
+  guard.on('error', () => undefined)
+  await guard.connect()
+  try {
+    const { rows } = await guard.query<{ mine: boolean }>('select pg_try_advisory_lock($1::int, $2::int) as mine', [SCHEMA_LOCK, MAINTENANCE_KEY])
+    if (!rows[0].mine) return { ...result, skipped: true }
+    await storage.makeAhead(now)
+    const feedStart = new Date(now - FEED_DAYS * MS_PER_DAY)
+    result.deleted.idempotency = await prune(pool, 'idempotency', 'at < $1', feedStart)
+    result.deleted.change = await prune(pool, 'change', 'at < $1', feedStart)
+    await dropReads(pool, storage, settings.retentionReads, now, result)
+    for (const [table, retention] of [['revision', settings.retentionRevisions], ['delivery', settings.retentionDeliveries]] as const) {
+      if (retention === null) continue
+      const before = horizonMonth(retention, now)
+      result.dropped[table] = await storage.dropBefore(table, before)
+    }
+    if (settings.retentionQuarantine !== null) {
+      result.deleted.quarantine = await prune(pool, 'quarantine', 'at < $1', horizonInstant(settings.retentionQuarantine, now))
+    }
+    if (settings.retentionMessages !== null) {
+      // A message that is still to be sent stays, however long its gateway has been down.
+      result.deleted.message = await prune(pool, 'message', "created_at < $1 and state not in ('pending', 'sending')",
+        horizonInstant(settings.retentionMessages, now))
+    }
+    return result
+  } finally {
+    await guard.end()
+  }
+}
+
+/** The instant before which a retention lets go. @param now epoch milliseconds */
+export function horizonInstant(retention: NonNullable<Retention>, now: number): Date {
+  if ('days' in retention) return new Date(now - retention.days * MS_PER_DAY)
+  const date = new Date(now)
+  const day = date.getUTCDate()
+  date.setUTCDate(1)
+  date.setUTCMonth(date.getUTCMonth() - retention.months)
+  // The 31st less one month is the last day of a shorter one.
+  date.setUTCDate(Math.min(day, new Date(Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1, 0)).getUTCDate()))
+  return date
+}
+
+/** First month that a retention keeps something of. One day of slack is for zones that are still in yesterday. */
+function horizonMonth(retention: NonNullable<Retention>, now: number): Month {
+  return monthOfInstant((horizonInstant(retention, now).getTime() - MS_PER_DAY) / 1000)
+}
+
+async function dropReads(pool: Pool, storage: Storage, retention: Retention, now: number, result: MaintenanceResult): Promise<void> {
+  if (retention === null) return
+  const month = horizonMonth(retention, now)
+  const { rows } = await pool.query<{ utility_id: number }>('select utility_id from utility order by utility_id')
+  // The horizon first, and in each utility behind every settling transaction that still goes by the old one: after this
+  // nobody writes before it, and what is dropped cannot come back.
+  for (const { utility_id } of rows) {
+    await inTransaction(pool, async (client) => {
+      await beginRegistryWrite(client, utility_id)
+      await client.query('update utility set horizon = greatest(horizon, $2::date) where utility_id = $1', [utility_id, monthStartText(month)])
+    })
+  }
+  result.dropped.channel_day = await storage.dropBefore('channel_day', month)
+  // A local day begins up to 14 hours before its date in UTC: the hours of the horizon's first day reach into the month before.
+  result.dropped.system_load = await storage.dropBefore('system_load', month - 1)
+  result.deleted.period_read = await prune(pool, 'period_read', 'end_at < $1', new Date((firstDayOf(month) - 1) * MS_PER_DAY))
+}
+
+/** Deletes in batches, each its own transaction, so that no lock and no snapshot is held for long. */
+async function prune(pool: Pool, table: string, condition: string, before: Date): Promise<number> {
+  for (let deleted = 0; ;) {
+    const { rowCount } = await pool.query(
+      `delete from ${table} where ctid = any (array(select ctid from ${table} where ${condition} limit ${BATCH}))`, [before])
+    deleted += rowCount ?? 0
+    if ((rowCount ?? 0) < BATCH) return deleted
+  }
+}
+
+/** Day number of the first day that a utility's reads are kept of; undefined: all are. For showing, not for settling. */
+export function readsKeptFrom(retention: Retention, now: number): number | undefined {
+  return retention === null ? undefined : firstDayOf(monthOfDay(firstDayOf(horizonMonth(retention, now))))
+}

@@ -1,0 +1,198 @@
+import { randomUUID } from 'node:crypto'
+import fc from 'fast-check'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { alertFixture, secrets, type AlertFixture } from '../../test/alert-fixture.js'
+import { testDatabase, type TestDatabase } from '../../test/database.js'
+import { beginHandOver, endAttempt, leaseMessages, type AttemptEnd, type LeasedMessage } from '../notify/outbox-store.js'
+import { inTransaction } from '../store/db.js'
+import { dayNumber } from '../time/text.js'
+import { evaluateThresholds } from './evaluate.js'
+
+const RUNS = Number(process.env.PROPERTY_RUNS ?? 60)
+const DAY = dayNumber('2026-03-07')
+const DAYS = 3
+const DAY_LIMIT = 20
+const PERIOD_LIMIT = 45
+
+let db: TestDatabase
+
+beforeAll(async () => {
+  db = await testDatabase()
+  await db.pool.query('create table channel_day_rest partition of channel_day default')
+})
+afterAll(async () => db.close())
+
+/** Something that happens: reads settle, or a sender gets one step further. */
+type Event =
+  | { do: 'settle'; meter: number; day: number; level: number | null }
+  | { do: 'lease' }
+  | { do: 'hand-over' }
+  | { do: 'end'; state: 'sent' | 'unknown' | 'retry' }
+  | { do: 'crash' }
+
+const event: fc.Arbitrary<Event> = fc.oneof(
+  { weight: 5, arbitrary: fc.record({
+    // Mostly one day, to and fro over the limit, so that messages meet each other in every state.
+    do: fc.constant('settle' as const), meter: fc.integer({ min: 0, max: 1 }), day: fc.constantFrom(0, 0, 0, 0, 1, 2),
+    level: fc.constantFrom(0, 0, 5, 12, 25, null) }) },
+  { weight: 3, arbitrary: fc.constant({ do: 'lease' as const }) },
+  { weight: 3, arbitrary: fc.constant({ do: 'hand-over' as const }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('end' as const), state: fc.constantFrom('sent' as const, 'unknown' as const, 'retry' as const) }) },
+  { weight: 1, arbitrary: fc.constant({ do: 'crash' as const }) },
+)
+
+interface UnderWay {
+  message: LeasedMessage
+  lease: string
+  isHanded: boolean
+}
+
+/** A sender that is driven step by step, in the order in which the outbox does them. */
+class Sender {
+  readonly told: { key: string; purpose: string }[] = []
+  #underWay: UnderWay[] = []
+  readonly #now: () => Date
+
+  constructor(now: () => Date) {
+    this.#now = now
+  }
+
+  async lease(count = 1): Promise<number> {
+    const lease = randomUUID()
+    const messages = await leaseMessages(db.pool, lease, count, this.#now(), this.#soon())
+    for (const message of messages) {
+      const next = { message, lease, isHanded: false }
+      if (message.waits) await this.#end(next, 'pending', false)
+      else if (!message.is_due) await this.#end(next, 'dropped')
+      else this.#underWay.push(next)
+    }
+    return messages.length
+  }
+
+  async handOver(): Promise<void> {
+    const next = this.#underWay.find((u) => !u.isHanded)
+    if (next === undefined) return
+    next.isHanded = await beginHandOver(db.pool, next.message.message_id, next.lease, this.#now(), this.#soon())
+    if (!next.isHanded) {
+      this.#underWay = this.#underWay.filter((u) => u !== next)
+      await this.#end(next, 'dropped')
+    }
+  }
+
+  async end(state: 'sent' | 'unknown' | 'retry'): Promise<void> {
+    const next = this.#underWay.find((u) => u.isHanded)
+    if (next === undefined) return
+    this.#underWay = this.#underWay.filter((u) => u !== next)
+    if (state !== 'retry') await this.#tell(next)
+    await this.#end(next, state === 'retry' ? 'pending' : state)
+  }
+
+  /** The process dies: what it had handed over may have arrived, the rest has not. */
+  async crash(): Promise<void> {
+    for (const next of this.#underWay) if (next.isHanded) await this.#tell(next)
+    this.#underWay = []
+  }
+
+  async drain(): Promise<void> {
+    do {
+      while (this.#underWay.length > 0) {
+        await this.handOver()
+        await this.end('sent')
+      }
+    } while (await this.lease(10) > 0)
+  }
+
+  async #tell({ message }: UnderWay): Promise<void> {
+    const { rows } = await db.pool.query<{ key: string; purpose: string }>(
+      `select alert_id || ' ' || contact_id as key, purpose from message where message_id = $1`, [message.message_id])
+    this.told.push(rows[0])
+  }
+
+  async #end(next: UnderWay, state: AttemptEnd['state'], isCounted = true): Promise<void> {
+    await endAttempt(db.pool, next.message.message_id, next.lease, { state, nextAt: this.#now(), error: null, isCounted }, this.#now())
+  }
+
+  #soon(): Date {
+    return new Date(this.#now().getTime() + 60_000)
+  }
+}
+
+async function account(f: AlertFixture): Promise<{ accountId: number; channels: number[]; thresholds: Record<string, string> }> {
+  const { accountId } = await f.account()
+  const one = await f.meter(accountId, { intervalS: 3600 })
+  const two = await f.meter(accountId, { intervalS: 3600 })
+  await f.contact(accountId)
+  await f.contact(accountId, { channel: 'sms' })
+  return {
+    accountId,
+    channels: [one.channelId, two.channelId],
+    thresholds: {
+      day: await f.threshold(accountId, { limit: String(DAY_LIMIT) }),
+      period: await f.threshold(accountId, { kind: 'period-usage', limit: String(PERIOD_LIMIT) }),
+    },
+  }
+}
+
+it('what stands is what a plain evaluation of the final data gives, and what was told is true or was taken back once', async () => {
+  await fc.assert(fc.asyncProperty(fc.array(event, { minLength: 5, maxLength: 40 }), async (events) => {
+    let clockMs = Date.parse('2026-03-20T00:00:00Z')
+    const f = await alertFixture(db.pool)
+    const a = await account(f)
+    const sender = new Sender(() => new Date(clockMs))
+    const levels = new Map<string, number>()
+    for (const e of events) {
+      clockMs += 1_000
+      switch (e.do) {
+        case 'settle': {
+          const day = DAY + e.day
+          // The clocks go forward on the second day: 23 hours.
+          const hours = (f.zone.dayStart(day + 1) - f.zone.dayStart(day)) / 3600
+          await f.block(a.channels[e.meter], day, e.level === null ? [] : [e.level * 1000, ...new Array<number>(hours - 1).fill(0)], { intervalS: 3600 })
+          levels.set(`${e.meter} ${e.day}`, e.level ?? 0)
+          await inTransaction(db.pool, (client) => evaluateThresholds(client, {
+            utilityId: f.utilityId, zone: f.zone, days: new Map([[a.accountId, [day]]]), history: false, deliveryId: null,
+            now: new Date(clockMs), secrets }))
+          break
+        }
+        case 'lease':
+          await sender.lease()
+          break
+        case 'hand-over':
+          await sender.handOver()
+          break
+        case 'end':
+          await sender.end(e.state)
+          break
+        case 'crash':
+          await sender.crash()
+          clockMs += 120_000
+          await db.pool.query(`update message set state = 'unknown' where state = 'sending' and handed_at is not null`)
+          break
+      }
+    }
+    clockMs += 120_000
+    await sender.drain()
+
+    const dayTotals = Array.from({ length: DAYS }, (_, d) => (levels.get(`0 ${d}`) ?? 0) + (levels.get(`1 ${d}`) ?? 0))
+    const plain = dayTotals.flatMap((total, d) => total > DAY_LIMIT ? [`day ${DAY + d} ${total}`] : [])
+    const periodTotal = dayTotals.reduce((x, y) => x + y, 0)
+    if (periodTotal > PERIOD_LIMIT) plain.push(`period ${dayNumber('2026-03-01')} ${periodTotal}`)
+    const { rows: all } = await db.pool.query<{ alert_id: string; threshold_id: string; start_s: number; value: string; state: string; step: number }>(
+      `select alert_id, threshold_id, extract(epoch from period_start)::float8 as start_s, value, state, step from alert where account_id = $1`, [a.accountId])
+    const standing = all.filter((r) => r.state === 'raised').map((r) =>
+      `${r.threshold_id === a.thresholds.day ? 'day' : 'period'} ${f.zone.dayOf(r.start_s)} ${Number(r.value)}`)
+    expect(standing.sort()).toEqual(plain.sort())
+
+    const { rows: left } = await db.pool.query(`select 1 from message where account_id = $1 and state in ('pending', 'sending')`, [a.accountId])
+    expect(left).toEqual([])
+    const contacts = await db.pool.query<{ contact_id: string }>('select contact_id from contact where account_id = $1', [a.accountId])
+    for (const { alert_id: id, state } of all) {
+      for (const { contact_id: contact } of contacts.rows) {
+        const told = sender.told.filter((t) => t.key === `${id} ${contact}`).map((t) => t.purpose)
+        // Alert and correction in turn, and the last word is what holds.
+        expect(told).toEqual(told.map((_, i) => i % 2 === 0 ? 'alert' : 'correction'))
+        expect(told.length % 2 === 1).toBe(state === 'raised')
+      }
+    }
+  }), { numRuns: RUNS })
+}, 120_000)

@@ -1,0 +1,47 @@
+/** An exact decimal: mantissa x 10^exponent. Energy is compared and summed in these, never in binary floats. */
+export interface Exact {
+  readonly mantissa: bigint
+  readonly exponent: number
+}
+
+export const ZERO: Exact = { mantissa: 0n, exponent: 0 }
+
+/** Reads a plain decimal such as `-12.340` or `1e-3`. @throws RangeError where the text is no decimal. */
+export function parseExact(text: string): Exact {
+  const parts = /^(-?)(\d+)(?:\.(\d*))?(?:[eE]([+-]?\d+))?$/.exec(text)
+  if (parts === null) throw new RangeError(`not a decimal: ${text}`)
+  const [, sign, whole, fraction = '', power = '0'] = parts
+  const magnitude = BigInt(whole + fraction)
+  return { mantissa: sign === '-' ? -magnitude : magnitude, exponent: Number(power) - fraction.length }
+}
+
+export function addExact(a: Exact, b: Exact): Exact {
+  const exponent = Math.min(a.exponent, b.exponent)
+  return { mantissa: scaled(a, exponent) + scaled(b, exponent), exponent }
+}
+
+/** Negative, zero or positive as a is less than, equal to or greater than b. */
+export function compareExact(a: Exact, b: Exact): number {
+  const exponent = Math.min(a.exponent, b.exponent)
+  const left = scaled(a, exponent)
+  const right = scaled(b, exponent)
+  return left < right ? -1 : left > right ? 1 : 0
+}
+
+/** Plain decimal text without trailing zeros: what PostgreSQL's numeric and a JSON number take. */
+export function exactText(value: Exact): string {
+  const negative = value.mantissa < 0n
+  let digits = (negative ? -value.mantissa : value.mantissa).toString()
+  if (value.exponent > 0 && digits !== '0') digits += '0'.repeat(value.exponent)
+  if (value.exponent < 0) {
+    const places = -value.exponent
+    digits = digits.padStart(places + 1, '0')
+    const fraction = digits.slice(-places).replace(/0+$/, '')
+    digits = digits.slice(0, -places) + (fraction === '' ? '' : `.${fraction}`)
+  }
+  return negative ? `-${digits}` : digits
+}
+
+function scaled(value: Exact, exponent: number): bigint {
+  return value.exponent === exponent ? value.mantissa : value.mantissa * 10n ** BigInt(value.exponent - exponent)
+}

@@ -1,0 +1,265 @@
+import { Flow, Quality, type FlowCode } from '../../engine/read-batch.js'
+import type { CsvRole } from './csv.js'
+import type { CsvRows } from './csv-rows.js'
+import { refuseValue } from './json-record.js'
+import { versionOf } from './json-slow.js'
+import { fitText } from './number-text.js'
+import type { ReadSink, RecordFacts, RecordTime } from './sink.js'
+import { localText, TimeReader, utcText } from './timestamps.js'
+import { flowOf, flowWords, intervalKind, meterFault, qualityOf, qualityWords, show, unitShift, unitWords } from './words.js'
+
+/** Lines that share a fault of the whole file are told together, as many as make this many bytes. */
+const TOGETHER_BYTES = 64 * 1024
+
+/** Reads a row of a plain CSV file field by field, with every check, and reports what is wrong with it. */
+export class CsvRowReader {
+  readonly #rows: CsvRows
+  readonly #bytes: Uint8Array
+  readonly #sink: ReadSink
+  readonly #roles: readonly CsvRole[]
+  readonly #defaultUnit: string
+  readonly #time = new TimeReader()
+
+  constructor(rows: CsvRows, bytes: Uint8Array, sink: ReadSink, roles: readonly CsvRole[], defaultUnit: string) {
+    this.#rows = rows
+    this.#bytes = bytes
+    this.#sink = sink
+    this.#roles = roles
+    this.#defaultUnit = defaultUnit
+  }
+
+  /** Takes the row that was split last. */
+  read(line: number, defaultIntervalS: number): void {
+    const rows = this.#rows
+    const facts: RecordFacts = {
+      meter: '', flow: Flow.delivered, intervalS: defaultIntervalS, lane: Quality.actual, version: 0,
+      place: line, at: `line ${line}`, rawFrom: rows.rowFrom, rawTo: rows.rowTo,
+    }
+    if (!checkRow(rows, this.#bytes, this.#sink, facts, this.#roles.length)) return
+    for (let i = 0; i < rows.count; i++) rows.trim(i)
+    const value = this.#roles.indexOf('value')
+    // A row without a value is no read, whatever else is in it.
+    if (rows.from[value] === rows.to[value]) return
+    if (!this.#readMeter(facts)) return
+    const shift = this.#readWords(facts)
+    if (shift === undefined) return
+    const time = this.#readTime(facts)
+    if (time !== undefined) addText(this.#sink, facts, time, rows.text(value) ?? '', shift)
+  }
+
+  /**
+   * Reads a field of words, a length or a version at [from, to).
+   *
+   * @returns its number in the batch; undefined where it is not plainly right. Empty: what holds without the column
+   */
+  word(role: CsvRole, from: number, to: number, defaultIntervalS: number): number | undefined {
+    const text = Buffer.from(this.#bytes.buffer, this.#bytes.byteOffset + from, to - from).toString('latin1')
+    return this.#wordOf(role, text, from, to, defaultIntervalS)
+  }
+
+  #wordOf(role: CsvRole, text: string, from: number, to: number, defaultIntervalS: number): number | undefined {
+    switch (role) {
+      case 'unit': return unitShift(text === '' ? this.#defaultUnit : text)
+      case 'flow': return text === '' ? Flow.delivered : flowOf(text)
+      case 'quality': return text === '' ? Quality.actual : qualityOf(text)
+      case 'intervalSeconds':
+        if (text === '') return defaultIntervalS
+        return /^[1-9]\d{0,8}$/.test(text) ? Number(text) : undefined
+      case 'capturedAt': {
+        if (text === '') return 0
+        if (!this.#time.read(this.#bytes, from, to)) return undefined
+        const version = versionOf(this.#time, this.#sink.clock)
+        return version > 0 ? version : undefined
+      }
+      default: return undefined
+    }
+  }
+
+  #readMeter(facts: RecordFacts): boolean {
+    const meter = this.#rows.text(this.#roles.indexOf('meter'))
+    const fault = meter === null ? 'The meter id is not UTF-8.' : meterFault(meter)
+    if (meter === null || fault !== undefined) {
+      this.#sink.problem(facts, meter === null ? 'invalid-utf8' : 'meter-invalid', fault ?? '')
+      return false
+    }
+    facts.meter = meter
+    return true
+  }
+
+  /** Reads the optional columns; returns the decimals that the unit adds, undefined where one is wrong. */
+  #readWords(facts: RecordFacts): number | undefined {
+    let shift = unitShift(this.#defaultUnit)
+    for (let i = 0; i < this.#roles.length; i++) {
+      const role = this.#roles[i]
+      if (role === 'meter' || role === 'start' || role === 'end' || role === 'value') continue
+      const text = this.#rows.text(i) ?? '\ufffd'
+      const value = this.#wordOf(role, text, this.#rows.from[i], this.#rows.to[i], facts.intervalS)
+      if (value === undefined) {
+        this.#refuseWord(facts, role, text)
+        return undefined
+      }
+      if (role === 'unit') shift = value
+      else if (role === 'flow') facts.flow = flowCode(value)
+      else if (role === 'quality') facts.lane = value
+      else if (role === 'intervalSeconds') facts.intervalS = value
+      else facts.version = value
+    }
+    if (shift === undefined) this.#refuseWord(facts, 'unit', this.#defaultUnit)
+    return shift
+  }
+
+  #refuseWord(facts: RecordFacts, role: CsvRole, text: string): void {
+    const where = { ...facts, at: `${facts.at}, column ${role}` }
+    switch (role) {
+      case 'unit':
+        this.#sink.problem(where, 'unit-unsupported', `${show(text)} is no unit that is taken.`, { help: `Units: ${unitWords}.` })
+        break
+      case 'flow':
+        this.#sink.problem(where, 'flow-unknown', `There is no flow ${show(text)}.`, { help: `Flows: ${flowWords}.` })
+        break
+      case 'quality':
+        this.#sink.problem(where, 'quality-unknown', `There is no quality ${show(text)}.`, { help: `Qualities: ${qualityWords}.` })
+        break
+      case 'intervalSeconds':
+        this.#sink.problem(where, 'interval-length', `${show(text)} is no interval length.`, { help: 'Interval lengths are whole seconds.' })
+        break
+      default:
+        this.#refuseTime(where, text)
+    }
+  }
+
+  #refuseTime(where: RecordFacts, text: string): void {
+    this.#sink.problem(where, 'time-unreadable', `${show(text)} is no time.`, {
+      help: 'Times are RFC 3339, such as 2026-10-01T00:00:00-05:00, or local time of the source\'s zone without the offset.',
+    })
+  }
+
+  #readTime(facts: RecordFacts): RecordTime | undefined {
+    const start = this.#readClock(facts, this.#roles.indexOf('start'))
+    const end = this.#readClock(facts, this.#roles.indexOf('end'))
+    if (start === null || end === null) return undefined
+    const time = start ?? end
+    if (time === undefined) return undefined
+    if (start !== undefined && end !== undefined) {
+      const lengthS = this.#lengthOf(start, end)
+      if (facts.intervalS === 0) facts.intervalS = lengthS
+      if (facts.intervalS !== lengthS) {
+        this.#sink.problem(facts, 'interval-mismatch', `From start to end are ${lengthS} s, and the interval length is ${facts.intervalS} s.`)
+        return undefined
+      }
+    }
+    if (facts.intervalS === 0) {
+      together(this.#sink, facts, 'interval-unknown', 'The interval length is not stated, and the spacing of the reads does not tell it.',
+        'Add a column intervalSeconds, or set the source\'s interval length.')
+      return undefined
+    }
+    if (intervalKind(facts.intervalS) === 'none') {
+      this.#sink.problem(facts, 'interval-length', `An interval of ${facts.intervalS} s fits no grid.`, {
+        help: 'Intervals are 60 s to 86400 s long and divide the hour, or are whole hours that divide the day.',
+      })
+      return undefined
+    }
+    if (Number.isNaN(time.offsetS) && this.#sink.clock === null) {
+      together(this.#sink, facts, 'zone-unknown', 'Times are local, and the source\'s time zone is not known.',
+        'Set the source\'s zone, or send timestamps with their offset.')
+      return undefined
+    }
+    return start ?? { ...time, backS: facts.intervalS }
+  }
+
+  /** The time in a column; undefined where there is no such column or nothing in it beside the other, null where it is wrong. */
+  #readClock(facts: RecordFacts, i: number): RecordTime | undefined | null {
+    if (i < 0) return undefined
+    if (this.#time.read(this.#bytes, this.#rows.from[i], this.#rows.to[i])) {
+      return { localS: this.#time.localS, offsetS: this.#time.offsetS, backS: 0 }
+    }
+    this.#refuseTime({ ...facts, at: `${facts.at}, column ${this.#roles[i]}` }, this.#rows.text(i) ?? '\ufffd')
+    return null
+  }
+
+  #lengthOf(start: RecordTime, end: RecordTime): number {
+    if (!Number.isNaN(start.offsetS) && !Number.isNaN(end.offsetS)) {
+      return end.localS - end.offsetS - (start.localS - start.offsetS)
+    }
+    const { clock } = this.#sink
+    const starts = clock?.instants(start.localS) ?? []
+    const ends = clock?.instants(end.localS) ?? []
+    if (starts.length === 1 && ends.length === 1) return ends[0] - starts[0]
+    return end.localS - start.localS
+  }
+}
+
+/** Checks the outside of a row; false where there is nothing more to do with it. */
+export function checkRow(
+  rows: CsvRows, bytes: Uint8Array, sink: ReadSink, facts: RecordFacts, columns: number,
+): boolean {
+  if (rows.fault !== null) {
+    const message = rows.fault === 'malformed-csv'
+      ? 'The quotes of the line do not close, or do not stand about a whole field.'
+      : 'The line is too long.'
+    sink.problem(facts, rows.fault, message)
+    return false
+  }
+  if (rows.isBlank) return false
+  const nul = bytes.subarray(rows.rowFrom, rows.rowTo).indexOf(0)
+  if (nul >= 0) {
+    sink.problem(facts, 'nul-byte', `There is a NUL byte in the line, at its byte ${nul + 1}.`)
+    return false
+  }
+  if (rows.count !== columns) {
+    sink.problem(facts, 'column-count', `The line has ${rows.count} fields, and the header ${columns}.`)
+    return false
+  }
+  return true
+}
+
+/** Adds one read whose value is text. */
+export function addText(sink: ReadSink, facts: RecordFacts, time: RecordTime, text: string, shift: number): void {
+  const fitter = sink.decimals
+  const fit = fitText(text, shift, fitter)
+  if (fit !== 'ok') {
+    refuseNumber(sink, facts, time, text, fit, Number(text) / 10 ** shift)
+    return
+  }
+  sink.add(facts, time, {
+    pieces: [{ decimals: fitter.decimals, mantissas: Int32Array.of(fitter.mantissa) }], lanes: null, reads: 1, single: true,
+  })
+}
+
+/** Quarantines one read whose number does not fit; `kwh` is what it comes to. */
+export function refuseNumber(
+  sink: ReadSink, facts: RecordFacts, time: RecordTime, text: string, code: string, kwh: number,
+): void {
+  if (code === 'value-not-number') {
+    sink.problem(facts, code, `${show(text)} is no number.`, {
+      help: 'Leave the field empty where there is no read; thousands separators need a mapping.',
+    })
+    return
+  }
+  refuseValue(sink, facts, code, kwh, startText(sink, time))
+}
+
+/** The start of a record's interval as text: an instant where it can be told, else local time. */
+function startText(sink: ReadSink, { localS, offsetS, backS }: RecordTime): string {
+  if (!Number.isNaN(offsetS)) return utcText(localS - offsetS - backS)
+  const instants = sink.clock?.instants(localS) ?? []
+  return instants.length === 1 ? utcText(instants[0] - backS) : localText(localS - backS)
+}
+
+/** Reports a fault that the whole file shares: once for many lines that follow each other. */
+function together(sink: ReadSink, facts: RecordFacts, code: string, message: string, help: string): void {
+  const last = sink.problems.at(-1)
+  const near = last?.code === code && last.rawFrom !== undefined && last.rawTo !== undefined
+    && facts.rawFrom - last.rawTo <= 2 && facts.rawTo - last.rawFrom <= TOGETHER_BYTES
+  if (!near) {
+    sink.problem({ ...facts, meter: undefined }, code, message, { help })
+    return
+  }
+  last.reads++
+  last.rawTo = facts.rawTo
+  last.at = `${/^lines? \d+/.exec(last.at)?.[0].replace('lines', 'line') ?? facts.at} to ${facts.place}`.replace('line ', 'lines ')
+}
+
+function flowCode(value: number): FlowCode {
+  return value === Flow.received ? Flow.received : value === Flow.net ? Flow.net : Flow.delivered
+}

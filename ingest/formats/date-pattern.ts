@@ -1,0 +1,109 @@
+import { dayOfCivil, monthLength } from '../../engine/time/civil.js'
+
+const DAY_S = 86400
+
+type Part = 'year' | 'month' | 'day' | 'hour' | 'hour12' | 'minute' | 'second' | 'fraction' | 'half'
+
+interface Step {
+  part: Part | null
+  /** Digits that the part has at least and at most. */
+  least: number
+  most: number
+  /** Byte that stands there, where it is no part. */
+  literal: number
+}
+
+const TOKENS: Readonly<Record<string, [Part, number, number]>> = {
+  yyyy: ['year', 4, 4], yy: ['year', 2, 2], MM: ['month', 2, 2], M: ['month', 1, 2], dd: ['day', 2, 2], d: ['day', 1, 2],
+  HH: ['hour', 2, 2], H: ['hour', 1, 2], hh: ['hour12', 2, 2], h: ['hour12', 1, 2], mm: ['minute', 2, 2],
+  m: ['minute', 1, 2], ss: ['second', 2, 2], s: ['second', 1, 2], S: ['fraction', 1, 9], a: ['half', 2, 2],
+}
+
+/**
+ * Reads times written by a pattern of Unicode's letters: yyyy yy MM M dd d HH H hh h mm m ss s S (a fraction, dropped)
+ * a (AM or PM); anything else stands for itself. YYYY and DD are taken for yyyy and dd. 24:00 is the end of the day.
+ */
+export class DatePattern {
+  readonly pattern: string
+  readonly #steps: Step[] = []
+  readonly #hasDate: boolean
+  #date = -1
+  #midnightS = 0
+
+  /** @throws RangeError for a pattern with letters that stand for nothing, a part twice, or half a date */
+  constructor(pattern: string) {
+    this.pattern = pattern
+    const parts = new Set<Part>()
+    for (const [piece] of pattern.replaceAll('YYYY', 'yyyy').replaceAll('DD', 'dd').matchAll(/([A-Za-z])\1*|[^]/g)) {
+      if (!/^[A-Za-z]/.test(piece) || piece === 'T') {
+        for (const byte of new TextEncoder().encode(piece)) this.#steps.push({ part: null, least: 0, most: 0, literal: byte })
+        continue
+      }
+      if (!Object.hasOwn(TOKENS, piece)) throw new RangeError(`the pattern ${JSON.stringify(pattern)} has ${piece}, which stands for nothing`)
+      const [part, least, most] = TOKENS[piece]
+      if (parts.has(part)) throw new RangeError(`the pattern ${JSON.stringify(pattern)} has its ${part} twice`)
+      parts.add(part)
+      this.#steps.push({ part, least, most, literal: 0 })
+    }
+    const dateParts = (['year', 'month', 'day'] as const).filter(part => parts.has(part)).length
+    if (dateParts !== 0 && dateParts !== 3) throw new RangeError(`the pattern ${JSON.stringify(pattern)} has a part of a date only`)
+    if (parts.size === 0) throw new RangeError(`the pattern ${JSON.stringify(pattern)} is no pattern`)
+    if (parts.has('hour12') !== parts.has('half')) throw new RangeError(`the pattern ${JSON.stringify(pattern)} needs both h and a, or neither`)
+    this.#hasDate = dateParts === 3
+  }
+
+  /** Whether the pattern has a date; a time alone counts from midnight. */
+  get hasDate(): boolean {
+    return this.#hasDate
+  }
+
+  /** Seconds since 1970-01-01T00:00, or since midnight, of the text at [from, to); NaN where it does not fit. */
+  read(bytes: Uint8Array, from: number, to: number): number {
+    let year = 1970, month = 1, day = 1, hour = 0, minute = 0, second = 0
+    let half = -1
+    let p = from
+    for (const step of this.#steps) {
+      if (step.part === null) {
+        if (p >= to || bytes[p++] !== step.literal) return NaN
+        continue
+      }
+      if (step.part === 'half') {
+        const letter = p + 2 <= to ? bytes[p] | 32 : 0
+        if ((letter !== 97 && letter !== 112) || (bytes[p + 1] | 32) !== 109) return NaN
+        half = letter === 112 ? 12 : 0
+        p += 2
+        continue
+      }
+      const first = p
+      let n = 0
+      while (p < to && p - first < step.most && bytes[p] >= 48 && bytes[p] <= 57) n = n * 10 + bytes[p++] - 48
+      if (p - first < step.least) return NaN
+      switch (step.part) {
+        case 'year': year = step.most === 2 ? 2000 + n : n; break
+        case 'month': month = n; break
+        case 'day': day = n; break
+        case 'minute': minute = n; break
+        case 'second': second = n; break
+        case 'hour': hour = n; break
+        case 'hour12':
+          if (n < 1 || n > 12) return NaN
+          hour = n % 12
+          break
+        case 'fraction': break
+        default: return NaN
+      }
+    }
+    if (half >= 0) hour += half
+    const isMidnight = hour === 24 && minute === 0 && second === 0
+    if (p !== to || (hour > 23 && !isMidnight) || minute > 59 || second > 59) return NaN
+    const clockS = hour * 3600 + minute * 60 + second
+    if (!this.#hasDate) return clockS
+    const date = year * 512 + month * 32 + day
+    if (date !== this.#date) {
+      if (year < 1 || month < 1 || month > 12 || day < 1 || day > monthLength(year, month)) return NaN
+      this.#date = date
+      this.#midnightS = dayOfCivil(year, month, day) * DAY_S
+    }
+    return this.#midnightS + clockS
+  }
+}

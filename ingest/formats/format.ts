@@ -1,0 +1,174 @@
+import type { RecordProblem } from '../../engine/problem.js'
+import { BodyError } from '../../engine/problem.js'
+import type { FlowCode, ReadBatch } from '../../engine/read-batch.js'
+import type { Zone } from '../../engine/time/zone.js'
+import { csv } from './csv.js'
+import { json } from './json.js'
+import type { CsvMapping } from './mapping.js'
+import { ndjson } from './ndjson.js'
+
+/** What a source's settings say about its bodies. */
+export interface DecodeContext {
+  /** Zone of local times; null: local times cannot be read and are quarantined with a help text. */
+  readonly zone: Zone | null
+  /** What a lone timestamp names, in formats that leave it open. Default: the format's own rule. */
+  readonly label?: 'start' | 'end'
+  /** Seconds; holds where a record states no interval length. */
+  readonly defaultIntervalS?: number
+  /** Holds where a record states no unit. Default kWh. */
+  readonly defaultUnit?: string
+  /** The source's `round` setting: a value that no exponent holds is rounded (to 6 decimals of a kWh at most). */
+  readonly round?: boolean
+  /** How to read a CSV file that has columns of its own. */
+  readonly mapping?: CsvMapping
+}
+
+/** What one body, or one part of it, came to. */
+export interface Decoded {
+  readonly batch: ReadBatch
+  /** Records without reads in the batch; byte ranges are within the bytes given to decode(). */
+  readonly problems: RecordProblem[]
+  /** Reads that the `round` setting changed. */
+  readonly rounded: number
+  /** What the next part needs; null after the last part. */
+  readonly state: FormatState | null
+  /** What the decoder had to conclude by itself, in words for the receipt: a derived interval length. */
+  readonly notes: string[]
+}
+
+/** One format of bodies. Pure: no clock, no database; the same bytes give the same reads. */
+export interface Format {
+  readonly name: string
+  /**
+   * Decodes a whole body (state null, final true) or one of its parts in order.
+   *
+   * @param bytes the part; unless final it ends where cut() said
+   * @throws BodyError when the body cannot be read at all
+   */
+  decode(bytes: Uint8Array, ctx: DecodeContext, state: FormatState | null, final: boolean): Decoded
+  /** End of the last complete record at or below `limit`, 0 if there is none: where a part may end. */
+  cut(bytes: Uint8Array, limit: number, state: FormatState | null): number
+}
+
+/** Carried from one part of a body to the next; plain data, so that it can go to another thread. */
+export interface FormatState {
+  /** Bytes, lines and records of the body before this part. */
+  readonly bytes: number
+  readonly lines: number
+  readonly records: number
+  /** Reads at repeated local times that wait for their second pass. */
+  readonly held: HeldReads[]
+  /** JSON: how the elements are enclosed. */
+  readonly json?: 'envelope' | 'array'
+  /** CSV: the header's names. */
+  readonly header?: string[]
+  /** CSV: the interval length that the first part was found to have, seconds. */
+  readonly derivedIntervalS?: number
+}
+
+/** Reads whose local time the clock change repeats: which pass they belong to is not known yet. */
+export interface HeldReads {
+  readonly meter: string
+  readonly flow: FlowCode
+  readonly intervalS: number
+  /** The repeated local time, as seconds since 1970-01-01T00:00 local. */
+  readonly localS: number
+  /** Subtracted from the instant that localS turns out to be: the interval length of an end label, else 0. */
+  readonly backS: number
+  /** One piece, or more where no exponent holds all the values. */
+  readonly pieces: readonly Piece[]
+  readonly lane: number
+  readonly lanes: readonly number[] | null
+  readonly version: number
+  readonly reads: number
+  readonly single: boolean
+  /** Line or record number, and the same in words. */
+  readonly place: number
+  readonly at: string
+  /** Where the channel's last read before this one ended, epoch seconds; NaN: this is its first. */
+  readonly previousS: number
+}
+
+/** Values of a block that share an exponent: value = mantissa x 10^-decimals kWh. */
+export interface Piece {
+  readonly decimals: number
+  readonly mantissas: Int32Array
+}
+
+const formats: readonly Format[] = [json, ndjson, csv]
+
+/** Formats by the name that `?format=` takes. */
+export function formatByName(name: string): Format | undefined {
+  return formats.find(format => format.name === name.toLowerCase())
+}
+
+const CONTENT_TYPES: Readonly<Record<string, Format>> = {
+  'application/json': json,
+  'text/json': json,
+  'application/x-ndjson': ndjson,
+  'application/ndjson': ndjson,
+  'application/jsonl': ndjson,
+  'application/x-jsonlines': ndjson,
+  'text/csv': csv,
+  'application/csv': csv,
+}
+
+const EXTENSIONS: Readonly<Record<string, Format>> = { json, ndjson, jsonl: ndjson, csv }
+
+/** Content types that say nothing about the format: the file name or the first bytes tell. */
+const VAGUE = new Set(['', 'text/plain', 'application/octet-stream', 'application/x-www-form-urlencoded'])
+
+/**
+ * Format of a body: by `?format=`, else the content type, else the file name, else the first bytes.
+ *
+ * @throws BodyError 415 when nothing tells, with the formats there are
+ */
+export function detectFormat(
+  contentType: string | undefined, explicit?: string, fileName?: string, firstBytes?: Uint8Array,
+): Format {
+  const help = `Formats: ${formats.map(format => format.name).join(', ')}. Name one with ?format=, or send `
+    + 'Content-Type application/json, application/x-ndjson or text/csv.'
+  if (explicit !== undefined && explicit !== '') {
+    const format = formatByName(explicit)
+    if (format !== undefined) return format
+    throw new BodyError(415, 'unsupported-format', `There is no format ${JSON.stringify(explicit.slice(0, 40))}.`,
+      undefined, help)
+  }
+  const [type, ...parameters] = (contentType ?? '').toLowerCase().split(';').map(part => part.trim())
+  const charset = parameters.find(parameter => parameter.startsWith('charset='))?.slice(8).replaceAll('"', '')
+  if (charset !== undefined && charset !== 'utf-8' && charset !== 'utf8' && charset !== 'us-ascii') {
+    throw new BodyError(415, 'unsupported-charset', `Bodies are UTF-8, not ${JSON.stringify(charset.slice(0, 40))}.`)
+  }
+  if (Object.hasOwn(CONTENT_TYPES, type)) return CONTENT_TYPES[type]
+  if (VAGUE.has(type)) {
+    const extension = fileName?.toLowerCase().replace(/\.gz$/, '').split('.').at(-1) ?? ''
+    if (Object.hasOwn(EXTENSIONS, extension)) return EXTENSIONS[extension]
+    const guessed = firstBytes === undefined ? undefined : guess(firstBytes)
+    if (guessed !== undefined) return guessed
+    throw new BodyError(415, 'unsupported-format', 'The format of the body is not stated and cannot be told from it.',
+      undefined, help)
+  }
+  throw new BodyError(415, 'unsupported-format', `There is no format for Content-Type ${JSON.stringify(type.slice(0, 80))}.`,
+    undefined, help)
+}
+
+/** Format by the look of the first bytes; undefined where they fit none. */
+function guess(firstBytes: Uint8Array): Format | undefined {
+  const text = new TextDecoder('utf-8').decode(firstBytes.subarray(0, 4096)).trimStart()
+  if (text.startsWith('[')) return json
+  if (text.startsWith('{')) {
+    // A block per line, or one document: the first line of NDJSON is an object of its own.
+    const line = text.split(/\r?\n|\r/, 1)[0].trimEnd()
+    return line.length < text.trimEnd().length && /^\{[^]*\}$/.test(line) && isObject(line) ? ndjson : json
+  }
+  return /^[^\r\n<]*[,;\t][^\r\n]*[\r\n]/.test(text) ? csv : undefined
+}
+
+function isObject(line: string): boolean {
+  try {
+    JSON.parse(line)
+    return true
+  } catch {
+    return false
+  }
+}

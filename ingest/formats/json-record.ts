@@ -1,0 +1,238 @@
+import { Flow, MAX_MANTISSA, MISSING, Quality, type FlowCode } from '../../engine/read-batch.js'
+import { P10, USUAL_DECIMALS } from './decimal.js'
+import type { DecodeContext, Piece } from './format.js'
+import { blockText } from './record-text.js'
+import type { ReadSink, RecordFacts, RecordTime, RecordValues } from './sink.js'
+import { localText, utcText } from './timestamps.js'
+import { intervalKind, unitShift, unitWords } from './words.js'
+
+/** In `digits`: there is no read; the number is a double as JSON.parse would give it. */
+export const NULL_DIGITS = 255
+export const DOUBLE_DIGITS = 254
+
+/** Where a record of a JSON or NDJSON body stands. */
+export interface RecordPlace {
+  /** Record number or line, from 1, and the same in words. */
+  place: number
+  at: string
+  /** JSON pointer of the record in the document; empty where the record is the document. */
+  pointer: string
+  rawFrom: number
+  rawTo: number
+}
+
+/**
+ * One block or single read of JSON, decoded but for its values' scale. One object serves for all records of a body:
+ * the readers fill it, deliver() hands it to the sink.
+ */
+export class JsonRecord {
+  meter = ''
+  flow: FlowCode = Flow.delivered
+  lane: number = Quality.actual
+  lanes: number[] | null = null
+  /** Seconds; 0: not stated. */
+  intervalS = 0
+  /** Decimals that the unit adds; NaN: not stated. */
+  shift = NaN
+  version = 0
+  /** A single read, by `value`; else a block, by `values`. */
+  single = false
+  isEnd = false
+  localS = 0
+  offsetS = NaN
+
+  count = 0
+  /** Values as integers and the digits after their point, in the sender's unit. */
+  numbers = new Float64Array(512)
+  digits = new Uint8Array(512)
+
+  readonly #sink: ReadSink
+  readonly #defaultShift: number
+  readonly #defaultUnit: string
+  readonly #defaultIntervalS: number
+  #mantissas = new Int32Array(512)
+  #decimals = new Int8Array(512)
+
+  readonly #facts: RecordFacts = {
+    meter: '', flow: Flow.delivered, intervalS: 0, lane: 0, version: 0, place: 0, at: '', rawFrom: 0, rawTo: 0,
+  }
+  readonly #time: RecordTime = { localS: 0, offsetS: NaN, backS: 0 }
+
+  constructor(sink: ReadSink, ctx: DecodeContext) {
+    this.#sink = sink
+    this.#defaultUnit = ctx.defaultUnit ?? 'kWh'
+    this.#defaultShift = unitShift(this.#defaultUnit) ?? NaN
+    this.#defaultIntervalS = ctx.defaultIntervalS ?? 0
+  }
+
+  /** Forgets the last record. */
+  reset(): void {
+    this.meter = ''
+    this.flow = Flow.delivered
+    this.lane = Quality.actual
+    this.lanes = null
+    this.intervalS = 0
+    this.shift = NaN
+    this.version = 0
+    this.single = false
+    this.isEnd = false
+    this.localS = 0
+    this.offsetS = NaN
+    this.count = 0
+  }
+
+  /** Appends a value: number x 10^-digits, or as NULL_DIGITS and DOUBLE_DIGITS say. */
+  push(number: number, digits: number): void {
+    if (this.count === this.numbers.length) this.#grow()
+    this.numbers[this.count] = number
+    this.digits[this.count++] = digits
+  }
+
+  /** Hands the record to the sink. */
+  deliver(where: RecordPlace): void {
+    const facts = this.#facts
+    facts.meter = this.meter
+    facts.flow = this.flow
+    facts.lane = this.lane
+    facts.version = this.version
+    facts.intervalS = this.intervalS === 0 ? this.#defaultIntervalS : this.intervalS
+    facts.place = where.place
+    facts.at = where.at
+    facts.rawFrom = where.rawFrom
+    facts.rawTo = where.rawTo
+    if (facts.intervalS === 0 || intervalKind(facts.intervalS) === 'none') {
+      this.#refuseInterval(facts)
+      return
+    }
+    const shift = Number.isNaN(this.shift) ? this.#defaultShift : this.shift
+    if (Number.isNaN(shift)) {
+      this.#sink.problem(facts, 'unit-unsupported', `The source's unit ${this.#defaultUnit} is no unit of energy.`, {
+        reads: this.#present(), help: `Units: ${unitWords}.`,
+      })
+      return
+    }
+    this.#time.localS = this.localS
+    this.#time.offsetS = this.offsetS
+    this.#time.backS = this.isEnd ? facts.intervalS : 0
+    const values = this.#fit(shift, where)
+    if (values.reads > 0) this.#sink.add(facts, this.#time, values)
+  }
+
+  #fit(shift: number, where: RecordPlace): RecordValues {
+    const { numbers, digits, count } = this
+    const mantissas = this.#mantissas
+    const usual = USUAL_DECIMALS - shift
+    let reads = 0
+    let mixed = false
+    for (let i = 0; i < count; i++) {
+      const d = digits[i]
+      if (d <= usual) {
+        const m = numbers[i] * P10[usual - d]
+        if (m <= MAX_MANTISSA && m >= -MAX_MANTISSA) {
+          mantissas[i] = m
+          this.#decimals[i] = USUAL_DECIMALS
+          reads++
+          continue
+        }
+      }
+      mantissas[i] = MISSING
+      if (d === NULL_DIGITS) continue
+      const fitter = this.#sink.decimals
+      const fit = d === DOUBLE_DIGITS ? fitter.fitDouble(numbers[i], shift) : fitter.fit(numbers[i], d + shift)
+      if (fit === 'ok') {
+        mantissas[i] = fitter.mantissa
+        this.#decimals[i] = fitter.decimals
+        mixed ||= fitter.decimals !== USUAL_DECIMALS
+        reads++
+      } else {
+        this.#refuseValue(i, fit, shift, where)
+      }
+    }
+    const pieces = mixed
+      ? joinScales(mantissas, this.#decimals, count)
+      : [{ decimals: USUAL_DECIMALS, mantissas: mantissas.subarray(0, count) }]
+    return { pieces, lanes: this.lanes, reads, single: this.single }
+  }
+
+  #refuseValue(i: number, code: string, shift: number, where: RecordPlace): void {
+    const facts = this.#facts
+    const d = this.digits[i]
+    const value = (d === DOUBLE_DIGITS ? this.numbers[i] : this.numbers[i] / P10[d]) / 10 ** shift
+    const { localS, offsetS, backS } = this.#time
+    const firstS = localS - backS
+    const instants = Number.isNaN(offsetS) ? this.#sink.clock?.instants(firstS) ?? [] : [firstS - offsetS]
+    const start = instants.length === 1
+      ? utcText(instants[0] + i * facts.intervalS)
+      : localText(firstS + i * facts.intervalS)
+    const lane = this.lanes?.[i] ?? facts.lane
+    refuseValue(this.#sink, {
+      ...facts, at: `${where.at}, ${where.pointer}/${this.single ? 'value' : `values/${i}`}`, lane,
+    }, code, value, start)
+  }
+
+  #refuseInterval(facts: RecordFacts): void {
+    const unknown = facts.intervalS === 0
+    this.#sink.problem(facts, unknown ? 'interval-unknown' : 'interval-length',
+      unknown ? 'The interval length is not stated.' : `An interval of ${facts.intervalS} s fits no grid.`, {
+        reads: this.#present(),
+        help: unknown
+          ? 'Send intervalSeconds, or set the source\'s interval length.'
+          : 'Intervals are 60 s to 86400 s long and divide the hour, or are whole hours that divide the day. '
+            + 'Reads longer than a day are not intervals.',
+      })
+  }
+
+  #present(): number {
+    let n = 0
+    for (let i = 0; i < this.count; i++) if (this.digits[i] !== NULL_DIGITS) n++
+    return Math.max(1, n)
+  }
+
+  #grow(): void {
+    const numbers = new Float64Array(this.numbers.length * 2)
+    numbers.set(this.numbers)
+    this.numbers = numbers
+    const digits = new Uint8Array(numbers.length)
+    digits.set(this.digits)
+    this.digits = digits
+    this.#mantissas = new Int32Array(numbers.length)
+    this.#decimals = new Int8Array(numbers.length)
+  }
+}
+
+/** Quarantines one value that no exponent holds; the record is kept as a block of that value alone. */
+export function refuseValue(sink: ReadSink, facts: RecordFacts, code: string, value: number, start: string): void {
+  const text = Number.isFinite(value) ? String(value) : 'The number'
+  const [message, help] = code === 'value-not-finite'
+    ? [`${text} is beyond any number.`, 'Check the head-end\'s export.']
+    : code === 'value-range'
+      ? [`${text} kWh is more than any meter counts.`, 'Check the unit and the multiplier.']
+      : [`${text} kWh has more digits than are kept: 9 significant ones, at most 9 after the point.`,
+          'Send fewer decimals, or set `round` for the source.']
+  const record = Number.isFinite(value) ? blockText(facts, start, [value]) : undefined
+  sink.problem(facts, code, message, { help, record })
+}
+
+/**
+ * Brings values to one scale, or to as few as hold them all.
+ *
+ * @param mantissas MISSING where there is no read
+ */
+export function joinScales(mantissas: Int32Array, decimals: Int8Array, count: number): Piece[] {
+  const pieces: Piece[] = []
+  const rest = mantissas.slice(0, count)
+  for (;;) {
+    let finest = -128
+    for (let i = 0; i < count; i++) if (rest[i] !== MISSING && decimals[i] > finest) finest = decimals[i]
+    if (finest === -128) return pieces
+    const piece = new Int32Array(count).fill(MISSING)
+    for (let i = 0; i < count; i++) {
+      if (rest[i] === MISSING) continue
+      const m = rest[i] * P10[finest - decimals[i]]
+      if (Math.abs(m) > MAX_MANTISSA) continue
+      piece[i] = m
+      rest[i] = MISSING
+    }
+    pieces.push({ decimals: finest, mantissas: piece })
+  }
+}

@@ -1,0 +1,113 @@
+import { BodyError } from '../../engine/problem.js'
+import { DatePattern } from './date-pattern.js'
+import { fitText } from './number-text.js'
+import { energyUnit, type ColumnRef, type CsvMapping } from './mapping.js'
+import type { DecimalFitter } from './decimal.js'
+import type { RecordTime } from './sink.js'
+import { TimeReader } from './timestamps.js'
+import { unitShift } from './words.js'
+
+/**
+ * Position of a column.
+ *
+ * @throws BodyError 422 where the file has no such column, or two of the name
+ */
+export function columnAt(ref: ColumnRef, names: readonly string[], mapping: CsvMapping): number {
+  const at = mapping.headerLine === null ? 'line 1' : `line ${mapping.headerLine}`
+  if (typeof ref === 'number') {
+    if (ref <= names.length) return ref - 1
+    throw new BodyError(422, 'missing-column', `The mapping ${mapping.name} wants a column ${ref}, and the file has ${names.length}.`, at)
+  }
+  const index = names.indexOf(ref.trim())
+  if (index < 0) {
+    throw new BodyError(422, 'missing-column', `The mapping ${mapping.name} wants a column ${JSON.stringify(ref)}.`, at,
+      `The file has: ${names.slice(0, 20).map(name => JSON.stringify(name.slice(0, 40))).join(', ')}${names.length > 20 ? ', ...' : ''}.`)
+  }
+  if (names.indexOf(ref.trim(), index + 1) >= 0) {
+    throw new BodyError(422, 'duplicate-column', `The file has two columns ${JSON.stringify(ref)}.`, at)
+  }
+  return index
+}
+
+/** Times by a pattern of the mapping, or RFC 3339. */
+export class MappedClock {
+  readonly #pattern: DatePattern | null
+  readonly #time = new TimeReader()
+
+  constructor(pattern: string) {
+    this.#pattern = pattern === 'iso' ? null : new DatePattern(pattern)
+  }
+
+  /** The time at [from, to), its label not considered; undefined where there is none. */
+  read(bytes: Uint8Array, from: number, to: number): RecordTime | undefined {
+    if (this.#pattern === null) {
+      if (!this.#time.read(bytes, from, to)) return undefined
+      return { localS: this.#time.localS, offsetS: this.#time.offsetS, backS: 0 }
+    }
+    const localS = this.#pattern.read(bytes, from, to)
+    return Number.isNaN(localS) ? undefined : { localS, offsetS: NaN, backS: 0 }
+  }
+}
+
+/** Numbers by the mapping's marks, unit, kind and factor. */
+export class MappedNumbers {
+  /** Decimals that the unit adds; the values need no other treatment. */
+  readonly shift: number
+  readonly isPlain: boolean
+  readonly #mapping: CsvMapping
+  readonly #missing: ReadonlySet<string>
+  #intervalS = 0
+  #multiplier = 1
+  /** The multiplier as an integer and the digits after its point, where it is a short decimal. */
+  #integer = 1
+  #digits = 0
+
+  constructor(mapping: CsvMapping) {
+    this.#mapping = mapping
+    this.#missing = new Set(mapping.missing)
+    this.shift = unitShift(energyUnit(mapping.unit, mapping.kind) ?? '') ?? 0
+    this.isPlain = mapping.kind === 'energy' && mapping.factor === 1
+  }
+
+  /** Decimals that a unit of the file's own column adds; undefined for an unknown one. */
+  shiftOf(unit: string): number | undefined {
+    return unit === '' ? this.shift : unitShift(energyUnit(unit, this.#mapping.kind) ?? '')
+  }
+
+  isMissing(text: string): boolean {
+    return text === '' || this.#missing.has(text)
+  }
+
+  /** The number as the decimal point's text; what is no number stays none. */
+  plain(text: string): string {
+    const { decimalMark, thousandsMark } = this.#mapping
+    if (thousandsMark !== undefined && /^[+-]?\d{1,3}(?:\D\d{3})+(?:\D\d+)?$/.test(text)) text = text.replaceAll(thousandsMark, '')
+    return decimalMark === '.' ? text : text.includes('.') ? '' : text.replace(decimalMark, '.')
+  }
+
+  fit(text: string, shift: number, intervalS: number, fitter: DecimalFitter): ReturnType<typeof fitText> {
+    const plain = this.plain(text)
+    if (this.isPlain) return fitText(plain, shift, fitter)
+    if (intervalS !== this.#intervalS) this.#setMultiplier(intervalS)
+    return fitText(plain, shift, fitter, this.#multiplier, this.#integer, this.#digits)
+  }
+
+  /** What a number comes to in kWh, not exactly. */
+  energy(text: string, shift: number): number {
+    return Number(this.plain(text)) * (this.isPlain ? 1 : this.#multiplier) / 10 ** shift
+  }
+
+  #setMultiplier(intervalS: number): void {
+    const { kind, factor } = this.#mapping
+    this.#intervalS = intervalS
+    this.#multiplier = kind === 'power' ? factor * intervalS / 3600 : factor
+    this.#integer = 0
+    for (let d = 0; d <= 6 && this.#integer === 0; d++) {
+      const n = Math.round(this.#multiplier * 10 ** d)
+      if (n / 10 ** d === this.#multiplier) {
+        this.#integer = n
+        this.#digits = d
+      }
+    }
+  }
+}

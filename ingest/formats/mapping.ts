@@ -1,0 +1,237 @@
+import type { FlowName, QualityName } from '../../engine/read-batch.js'
+import { getZone } from '../../engine/time/zone.js'
+import { DatePattern } from './date-pattern.js'
+import { flowOf, flowWords, intervalKind, qualityOf, qualityWords } from './words.js'
+
+/** A column by its name in the header, or by its number from 1. */
+export type ColumnRef = string | number
+
+/** Columns of a long file: a row for each read. */
+export interface LongColumns {
+  meter?: ColumnRef
+  /** A time of the interval's start, of its end, or of what `label` says. */
+  start?: ColumnRef
+  end?: ColumnRef
+  time?: ColumnRef
+  /** A date, with the time of day in columns of its own. */
+  date?: ColumnRef
+  startTime?: ColumnRef
+  endTime?: ColumnRef
+  value?: ColumnRef
+  unit?: ColumnRef
+  quality?: ColumnRef
+  flow?: ColumnRef
+  /** When the source stated the row (C4). */
+  version?: ColumnRef
+  intervalSeconds?: ColumnRef
+}
+
+/** A wide file: a row for each time, a column for each channel. */
+export interface WideColumns {
+  timeColumn: ColumnRef
+  /** Put before the column's name to make the meter id. */
+  meterPrefix?: string
+  /** Columns that are no channels. */
+  ignore?: ColumnRef[]
+  /** Channels by column name, where the name is not the meter; other columns are then left out. */
+  channels?: Record<string, { meter: string, flow?: FlowName }>
+}
+
+/** How to read a CSV file that has columns of its own. */
+export interface CsvMapping {
+  name: string
+  /** One ASCII character. Default a comma. */
+  delimiter: string
+  decimalMark: '.' | ','
+  thousandsMark?: string
+  /** Line of the header, from 1; null: there is none, and columns go by their number. */
+  headerLine: number | null
+  layout: 'long' | 'wide'
+  columns: LongColumns
+  wide?: WideColumns
+  /** What the time column names. */
+  label: 'start' | 'end'
+  /** Zone of the file's times, before the source's: also one without daylight saving, as Etc/GMT+6. */
+  zone?: string
+  /** Pattern of start, end, time and date: date-pattern.ts, or `iso`. */
+  datePattern: string
+  /** Pattern of startTime and endTime. */
+  timePattern: string
+  versionPattern: string
+  /** kWh, Wh or MWh; with kind power kW, W or MW. */
+  unit: string
+  /** power: the mean of the interval; the energy is power x length. */
+  kind: 'energy' | 'power'
+  /** Multiplies every value. */
+  factor: number
+  /** The file's words; the empty one for empty fields. */
+  qualityMap: Record<string, QualityName>
+  flowMap: Record<string, FlowName>
+  /** Flow of files that have no column of it. */
+  flow: FlowName
+  /** Characters to take off the beginning of meter ids. */
+  strip: string
+  /** Meter of a file that has no column of it. */
+  meterId?: string
+  intervalSeconds?: number
+  /** Words that stand for a missing value, besides an empty field. */
+  missing: string[]
+}
+
+const DEFAULTS = {
+  delimiter: ',', decimalMark: '.', headerLine: 1, layout: 'long', columns: {}, label: 'start',
+  datePattern: 'iso', timePattern: 'HH:mm', versionPattern: 'iso', unit: 'kWh', kind: 'energy', factor: 1,
+  qualityMap: {}, flowMap: {}, flow: 'delivered', strip: '', missing: [],
+} satisfies Partial<CsvMapping>
+
+const LONG = [
+  'meter', 'start', 'end', 'time', 'date', 'startTime', 'endTime', 'value', 'unit', 'quality', 'flow', 'version',
+  'intervalSeconds',
+]
+const KNOWN = new Set([
+  ...Object.keys(DEFAULTS), 'name', 'thousandsMark', 'wide', 'zone', 'meterId', 'intervalSeconds',
+])
+
+/**
+ * A mapping from parsed JSON, with what it leaves out filled in.
+ *
+ * @throws RangeError with every fault of it, one per line
+ */
+export function parseMapping(input: unknown): CsvMapping {
+  const faults: string[] = []
+  const object = asObject(input, 'the mapping', faults)
+  for (const key of Object.keys(object)) if (!KNOWN.has(key)) faults.push(`${key}: there is no such setting`)
+  // What is not of its type is found by the checks.
+  const mapping: CsvMapping = { ...DEFAULTS, ...(object as Pick<CsvMapping, 'name'> & Partial<CsvMapping>) }
+  checkTexts(mapping, faults)
+  checkColumns(mapping, faults)
+  checkMeaning(mapping, faults)
+  if (faults.length > 0) throw new RangeError(`The mapping is wrong:\n${faults.join('\n')}`)
+  return mapping
+}
+
+function checkTexts(mapping: CsvMapping, faults: string[]): void {
+  if (typeof mapping.name !== 'string' || mapping.name === '') faults.push('name: must be a text')
+  if (typeof mapping.delimiter !== 'string' || !/^[\t -~]$/.test(mapping.delimiter) || /["\w.\-+]/.test(mapping.delimiter)) {
+    faults.push('delimiter: must be one character, such as "," or ";"')
+  }
+  oneOf(mapping.decimalMark, ['.', ','], 'decimalMark', faults)
+  if (mapping.decimalMark === mapping.thousandsMark) faults.push('thousandsMark: is the decimal mark too')
+  if (mapping.thousandsMark !== undefined && (typeof mapping.thousandsMark !== 'string' || mapping.thousandsMark === '')) {
+    faults.push('thousandsMark: must be a text')
+  }
+  if (mapping.headerLine !== null && !(Number.isInteger(mapping.headerLine) && mapping.headerLine >= 1)) {
+    faults.push('headerLine: must be a line number from 1, or null')
+  }
+  oneOf(mapping.layout, ['long', 'wide'], 'layout', faults)
+  oneOf(mapping.label, ['start', 'end'], 'label', faults)
+  oneOf(mapping.kind, ['energy', 'power'], 'kind', faults)
+  if (typeof mapping.strip !== 'string') faults.push('strip: must be a text')
+  if (!Array.isArray(mapping.missing) || !mapping.missing.every(word => typeof word === 'string')) {
+    faults.push('missing: must be an array of texts')
+  }
+  if (mapping.meterId !== undefined && (typeof mapping.meterId !== 'string' || mapping.meterId === '')) {
+    faults.push('meterId: must be a text')
+  }
+}
+
+function checkColumns(mapping: CsvMapping, faults: string[]): void {
+  const columns = asObject(mapping.columns, 'columns', faults)
+  for (const [key, ref] of Object.entries(columns)) {
+    if (!LONG.includes(key)) faults.push(`columns.${key}: there is no such column; there are ${LONG.join(', ')}`)
+    else checkRef(ref, `columns.${key}`, mapping, faults)
+  }
+  if (mapping.layout === 'wide') {
+    const wide = asObject(mapping.wide, 'wide', faults)
+    for (const key of Object.keys(wide)) {
+      if (!['timeColumn', 'meterPrefix', 'ignore', 'channels'].includes(key)) faults.push(`wide.${key}: there is no such setting`)
+    }
+    checkRef(wide['timeColumn'], 'wide.timeColumn', mapping, faults)
+    if (wide['ignore'] !== undefined) {
+      if (Array.isArray(wide['ignore'])) for (const ref of wide['ignore']) checkRef(ref, 'wide.ignore', mapping, faults)
+      else faults.push('wide.ignore: must be an array of columns')
+    }
+    if (wide['meterPrefix'] !== undefined && typeof wide['meterPrefix'] !== 'string') faults.push('wide.meterPrefix: must be a text')
+    for (const [name, channel] of Object.entries(asObject(wide['channels'] ?? {}, 'wide.channels', faults))) {
+      const { meter, flow } = asObject(channel, `wide.channels.${name}`, faults)
+      if (typeof meter !== 'string' || meter === '') faults.push(`wide.channels.${name}.meter: must be a text`)
+      if (flow !== undefined) checkWord(flow, flowOf, flowWords, `wide.channels.${name}.flow`, faults)
+    }
+    return
+  }
+  const has = (column: keyof LongColumns) => mapping.columns?.[column] !== undefined
+  if (!has('value')) faults.push('columns.value: is needed')
+  if (!has('meter') && mapping.meterId === undefined) faults.push('columns.meter: is needed, or meterId')
+  if (has('date')) {
+    if (!has('startTime') && !has('endTime')) faults.push('columns.startTime or columns.endTime: one is needed with date')
+  } else if (!has('start') && !has('end') && !has('time')) {
+    faults.push('columns.start, columns.end or columns.time: one is needed')
+  }
+}
+
+function checkMeaning(mapping: CsvMapping, faults: string[]): void {
+  if (mapping.zone !== undefined) {
+    try {
+      getZone(mapping.zone)
+    } catch {
+      faults.push(`zone: ${JSON.stringify(mapping.zone)} is no IANA zone`)
+    }
+  }
+  checkPattern(mapping.datePattern, 'datePattern', true, faults)
+  checkPattern(mapping.timePattern, 'timePattern', false, faults)
+  checkPattern(mapping.versionPattern, 'versionPattern', true, faults)
+  if (energyUnit(mapping.unit, mapping.kind) === undefined) {
+    faults.push(`unit: must be ${mapping.kind === 'power' ? 'kW, W or MW' : 'kWh, Wh or MWh'}`)
+  }
+  if (typeof mapping.factor !== 'number' || !Number.isFinite(mapping.factor) || mapping.factor === 0) {
+    faults.push('factor: must be a number other than 0')
+  }
+  checkWord(mapping.flow, flowOf, flowWords, 'flow', faults)
+  for (const [word, flow] of Object.entries(asObject(mapping.flowMap, 'flowMap', faults))) {
+    checkWord(flow, flowOf, flowWords, `flowMap.${word}`, faults)
+  }
+  for (const [word, quality] of Object.entries(asObject(mapping.qualityMap, 'qualityMap', faults))) {
+    checkWord(quality, qualityOf, qualityWords, `qualityMap.${word}`, faults)
+  }
+  if (mapping.intervalSeconds !== undefined
+    && (typeof mapping.intervalSeconds !== 'number' || intervalKind(mapping.intervalSeconds) !== 'grid')) {
+    faults.push('intervalSeconds: must be 60 to 86400 and divide the hour, or be whole hours that divide the day')
+  }
+}
+
+/** Unit of energy that a unit of the mapping comes to when power is multiplied by hours; undefined: no such unit. */
+export function energyUnit(unit: string, kind: 'energy' | 'power'): string | undefined {
+  const word = typeof unit === 'string' ? unit.toLowerCase() : ''
+  const energy = kind === 'power' ? `${word}h` : word
+  return ['kwh', 'wh', 'mwh'].includes(energy) ? energy : undefined
+}
+
+function checkRef(ref: unknown, at: string, mapping: CsvMapping, faults: string[]): void {
+  if (typeof ref === 'number' && Number.isInteger(ref) && ref >= 1) return
+  if (typeof ref !== 'string') faults.push(`${at}: must be a column name, or a number from 1`)
+  else if (mapping.headerLine === null) faults.push(`${at}: must be a number, for there is no header`)
+}
+
+function checkPattern(pattern: unknown, at: string, wantsDate: boolean, faults: string[]): void {
+  if (pattern === 'iso' && wantsDate) return
+  try {
+    const compiled = new DatePattern(typeof pattern === 'string' ? pattern : '')
+    if (compiled.hasDate !== wantsDate) faults.push(`${at}: must ${wantsDate ? '' : 'not '}have a date`)
+  } catch (error) {
+    faults.push(`${at}: ${error instanceof RangeError ? error.message : 'is no pattern'}`)
+  }
+}
+
+function checkWord(word: unknown, lookUp: (word: string) => unknown, words: string, at: string, faults: string[]): void {
+  if (typeof word !== 'string' || lookUp(word) === undefined) faults.push(`${at}: must be one of ${words}`)
+}
+
+function oneOf(value: unknown, allowed: readonly string[], at: string, faults: string[]): void {
+  if (typeof value !== 'string' || !allowed.includes(value)) faults.push(`${at}: must be ${allowed.map(word => JSON.stringify(word)).join(' or ')}`)
+}
+
+function asObject(value: unknown, at: string, faults: string[]): Record<string, unknown> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>
+  faults.push(`${at}: must be an object`)
+  return {}
+}

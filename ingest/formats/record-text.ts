@@ -1,0 +1,46 @@
+import { flowNames, MISSING, qualityName } from '../../engine/read-batch.js'
+import type { RecordFacts, RecordValues } from './sink.js'
+import { P10 } from './decimal.js'
+import { utcText } from './timestamps.js'
+
+/**
+ * A record as a block of the contract's JSON (§4), in kWh: what a replay from quarantine decodes again.
+ *
+ * @param start RFC 3339, or local time where the record has that
+ */
+export function recordText(
+  facts: Pick<RecordFacts, 'meter' | 'flow' | 'intervalS' | 'lane' | 'version'>, start: string,
+  values: Pick<RecordValues, 'pieces' | 'lanes'>,
+): string {
+  const numbers: (number | null)[] = Array.from(values.pieces[0].mantissas, (_, i) => {
+    for (const { mantissas, decimals } of values.pieces) {
+      // A division of exact integers gives the double nearest to the decimal, which prints as that decimal.
+      if (mantissas[i] !== MISSING) return decimals < 0 ? mantissas[i] * P10[-decimals] : mantissas[i] / P10[decimals]
+    }
+    return null
+  })
+  return blockText(facts, start, numbers, values.lanes)
+}
+
+/** A record with values that may be any number: also those that no exponent holds. */
+export function blockText(
+  facts: Pick<RecordFacts, 'meter' | 'flow' | 'intervalS' | 'lane' | 'version'>, start: string,
+  values: readonly (number | null)[], lanes: readonly number[] | null = null,
+): string {
+  return JSON.stringify({
+    meter: facts.meter,
+    start,
+    intervalSeconds: facts.intervalS,
+    values,
+    flow: flowNames[facts.flow],
+    quality: lanes === null ? qualityName(facts.lane) : lanes.map(qualityName),
+    ...(facts.version > 0 ? { capturedAt: versionText(facts.version) } : {}),
+  })
+}
+
+/** RFC 3339 text, in UTC, of microseconds since the epoch. */
+function versionText(micros: number): string {
+  const s = Math.floor(micros / 1e6)
+  const fraction = micros - s * 1e6
+  return fraction === 0 ? utcText(s) : `${utcText(s).slice(0, -1)}.${String(fraction).padStart(6, '0')}Z`
+}

@@ -1,0 +1,263 @@
+import type { Outcome, RecordProblem } from '../../engine/problem.js'
+import { ReadBatchBuilder, type FlowCode } from '../../engine/read-batch.js'
+import { isDayLengthOf } from '../../engine/time/zone.js'
+import { Channel } from './channel.js'
+import { resolvePasses } from './clock-change.js'
+import { DecimalFitter } from './decimal.js'
+import type { DecodeContext, Decoded, FormatState, HeldReads, Piece } from './format.js'
+import { recordText } from './record-text.js'
+import { LocalClock, localText, utcText } from './timestamps.js'
+import { intervalKind } from './words.js'
+
+const DAY_S = 86400
+const INTERVAL_HELP = 'Intervals are 60 s to 86400 s long and divide the hour, or are whole hours that divide the day; '
+  + 'a local day of 23 or 25 hours counts as a day.'
+/** Reads this long after a repeated hour show that no second pass of it follows. */
+const PASSED_S = 3 * 3600
+
+/** What a record says, apart from when and how much. */
+export interface RecordFacts {
+  meter: string
+  flow: FlowCode
+  intervalS: number
+  lane: number
+  /** Microseconds since the epoch, 0 where the record states none. */
+  version: number
+  /** Line or record number, and the same in words. */
+  place: number
+  at: string
+  rawFrom: number
+  rawTo: number
+}
+
+/** When a record says that it was: a wall clock, and how far that is from UTC. */
+export interface RecordTime {
+  /** Seconds since 1970-01-01T00:00 of the clock that the record uses. */
+  localS: number
+  /** Seconds east of UTC; NaN: local time of the source's zone. */
+  offsetS: number
+  /** Subtracted to come to the start: the interval length of an end label, else 0. */
+  backS: number
+}
+
+/** A record's values: one piece, or more where no exponent holds all of them; `lanes` where they differ in quality. */
+export interface RecordValues {
+  pieces: readonly Piece[]
+  lanes: readonly number[] | null
+  /** Slots that are not missing. */
+  reads: number
+  /** A single read, to be gathered into a block with its neighbours. */
+  single: boolean
+}
+
+/** Where every decoder puts what it reads: blocks, single reads and problems; settles local times on the way. */
+export class ReadSink {
+  readonly problems: RecordProblem[] = []
+  readonly notes: string[] = []
+  readonly decimals: DecimalFitter
+  readonly clock: LocalClock | null
+  readonly builder = new ReadBatchBuilder(1024, 65536)
+  readonly #channels = new Map<string, Channel>()
+
+  constructor(ctx: DecodeContext, state: FormatState | null) {
+    this.decimals = new DecimalFitter(ctx.round === true)
+    this.clock = ctx.zone === null ? null : new LocalClock(ctx.zone)
+    for (const held of state?.held ?? []) this.channel(held.meter, held.flow, held.intervalS).hold(held)
+  }
+
+  /** The channel of a meter's reads, in which single reads become blocks. */
+  channel(meter: string, flow: FlowCode, intervalS: number): Channel {
+    let channel = this.#channels.get(meter)
+    if (channel === undefined) {
+      channel = new Channel(meter, flow, intervalS, this.builder)
+      this.#channels.set(meter, channel)
+      return channel
+    }
+    for (;;) {
+      if (channel.flow === flow && channel.intervalS === intervalS) return channel
+      channel.next ??= new Channel(meter, flow, intervalS, this.builder)
+      channel = channel.next
+    }
+  }
+
+  /** Reports a record, or a part of it, that does not become reads. */
+  problem(
+    where: Pick<RecordFacts, 'at' | 'rawFrom' | 'rawTo'> & { meter?: string }, code: string, message: string,
+    options: { help?: string, reads?: number, outcome?: Outcome, record?: string } = {},
+  ): void {
+    const problem: RecordProblem = {
+      code, at: where.at, message, outcome: options.outcome ?? 'quarantined', reads: options.reads ?? 1,
+    }
+    if (options.help !== undefined) problem.help = options.help
+    if (where.meter !== undefined && where.meter !== '') problem.meter = where.meter
+    if (where.rawTo > where.rawFrom) {
+      problem.rawFrom = where.rawFrom
+      problem.rawTo = where.rawTo
+    }
+    if (options.record !== undefined) problem.record = options.record
+    this.problems.push(problem)
+  }
+
+  /** Takes a record whose values are decoded: finds its instants and adds it to the batch, or says why not. */
+  add(facts: RecordFacts, time: RecordTime, values: RecordValues): void {
+    if (values.reads === 0) return
+    if (!Number.isNaN(time.offsetS)) {
+      this.#place(facts, time.localS - time.offsetS, time.backS, values)
+      return
+    }
+    if (this.clock === null) {
+      const start = localText(time.localS - time.backS)
+      this.problem(facts, 'zone-unknown', `${start} is a local time, and the source's time zone is not known.`, {
+        reads: values.reads, record: recordText(facts, start, values),
+        help: 'Set the source\'s zone, or send timestamps with their offset.',
+      })
+      return
+    }
+    const instants = this.clock.instants(time.localS)
+    if (instants.length === 1) this.#place(facts, instants[0], time.backS, values)
+    else if (instants.length === 2) this.#hold(facts, time, values)
+    else this.#skipped(facts, time, values)
+  }
+
+  /**
+   * Ends the body, or a part of it.
+   *
+   * @param state what else the format carries to the next part
+   */
+  finish(final: boolean, state: Omit<FormatState, 'held'>): Decoded {
+    const carried: HeldReads[] = []
+    for (const channel of this.#all()) {
+      const { held } = channel
+      if (held === null) continue
+      // A channel that has gone on by hours will not come back to its repeated hour.
+      const [, later] = this.clock?.instants(held[held.length - 1].localS) ?? []
+      if (final || (!Number.isNaN(channel.followedByS) && Math.abs(channel.endS - later) > PASSED_S)) {
+        this.#settleHeld(channel, held)
+      } else {
+        carried.push(...held)
+      }
+    }
+    for (const channel of this.#all()) channel.close()
+    return {
+      batch: this.builder.finish(),
+      problems: this.problems,
+      rounded: this.decimals.rounded,
+      state: final ? null : { ...state, held: carried },
+      notes: this.notes,
+    }
+  }
+
+  * #all(): Generator<Channel> {
+    for (const first of this.#channels.values()) {
+      for (let channel: Channel | null = first; channel !== null; channel = channel.next) yield channel
+    }
+  }
+
+  /** Adds a record to the batch; `instant` is its start, or where backS says so its end. */
+  #place(facts: RecordFacts, instant: number, backS: number, values: RecordValues): void {
+    let startS = instant - backS
+    let { intervalS } = facts
+    const zone = this.clock?.zone
+    if (intervalS === DAY_S && backS === DAY_S && zone !== undefined) {
+      // A daily read that ends at midnight began at midnight, however long the day was.
+      const day = zone.dayOf(instant)
+      if (zone.dayStart(day) === instant) startS = zone.dayStart(day - 1)
+    }
+    if (intervalKind(intervalS) !== 'grid') {
+      const isDay = values.pieces[0].mantissas.length === 1 && zone !== undefined
+        && isDayLengthOf(zone, startS, intervalS)
+      if (!isDay) {
+        this.problem(facts, 'interval-length', `An interval of ${intervalS} s fits no grid.`, {
+          reads: values.reads, record: recordText(facts, utcText(startS), values), help: INTERVAL_HELP,
+        })
+        return
+      }
+      intervalS = DAY_S
+    }
+    if (values.single) {
+      const [{ mantissas, decimals }] = values.pieces
+      this.channel(facts.meter, facts.flow, intervalS)
+        .append(startS, mantissas[0], decimals, facts.lane, facts.version, facts.place, facts.rawFrom, facts.rawTo)
+      return
+    }
+    for (const piece of values.pieces) {
+      if (intervalS === DAY_S && zone !== undefined) this.#addDays(facts, startS, piece, values.lanes)
+      else this.#addBlock(facts, startS, intervalS, piece.decimals, piece.mantissas, values.lanes)
+    }
+  }
+
+  /** Adds a block of daily reads, which follow each other by local days: 86400 s apart except where clocks change. */
+  #addDays(facts: RecordFacts, startS: number, piece: Piece, lanes: readonly number[] | null): void {
+    const zone = this.clock?.zone
+    const day = zone?.dayOf(startS) ?? 0
+    const n = piece.mantissas.length
+    if (zone === undefined || zone.dayStart(day) !== startS) {
+      this.#addBlock(facts, startS, DAY_S, piece.decimals, piece.mantissas, lanes)
+      return
+    }
+    let from = 0
+    for (let to = 1; to <= n; to++) {
+      const fromS = zone.dayStart(day + from)
+      if (to < n && zone.dayStart(day + to) === fromS + (to - from) * DAY_S) continue
+      this.#addBlock(facts, fromS, DAY_S, piece.decimals, piece.mantissas.subarray(from, to),
+        lanes?.slice(from, to) ?? null)
+      from = to
+    }
+  }
+
+  #addBlock(
+    facts: RecordFacts, startS: number, intervalS: number, decimals: number, mantissas: Int32Array,
+    lanes: readonly number[] | null,
+  ): void {
+    this.builder.addBlock({
+      meter: facts.meter, startS, intervalS, flow: facts.flow, lane: facts.lane, exponent: -decimals,
+      version: facts.version, place: facts.place, rawFrom: facts.rawFrom, rawTo: facts.rawTo,
+    }, mantissas, lanes ?? undefined)
+  }
+
+  #hold(facts: RecordFacts, time: RecordTime, values: RecordValues): void {
+    const channel = this.channel(facts.meter, facts.flow, facts.intervalS)
+    channel.hold({
+      meter: facts.meter, flow: facts.flow, intervalS: facts.intervalS, localS: time.localS, backS: time.backS,
+      pieces: values.pieces.map(piece => ({ ...piece, mantissas: piece.mantissas.slice() })),
+      lane: facts.lane, lanes: values.lanes, version: facts.version, reads: values.reads, single: values.single,
+      place: facts.place, at: facts.at, previousS: channel.endS,
+    })
+  }
+
+  /** A local time that clocks skip. */
+  #skipped(facts: RecordFacts, time: RecordTime, values: RecordValues): void {
+    const { clock } = this
+    if (clock === null) return
+    // An interval that ends when the clocks go forward: some write the time that the clock no longer shows.
+    const starts = time.backS > 0 ? clock.instants(time.localS - time.backS) : []
+    if (starts.length === 1) {
+      this.#place(facts, starts[0], 0, values)
+      return
+    }
+    this.problem(facts, 'local-time-does-not-exist', `Clocks in ${clock.zone.name} skip ${localText(time.localS)}.`, {
+      reads: values.reads, record: recordText(facts, localText(time.localS - time.backS), values),
+      help: 'Check the source\'s zone. If its clocks do not change, set a zone that has no daylight saving.',
+    })
+  }
+
+  #settleHeld(channel: Channel, held: HeldReads[]): void {
+    const { clock } = this
+    if (clock === null) return
+    const instants = resolvePasses(held, localS => clock.instants(localS), channel.followedByS)
+    channel.held = null
+    held.forEach((reads, i) => {
+      const facts: RecordFacts = { ...reads, rawFrom: 0, rawTo: 0 }
+      if (!Number.isNaN(instants[i])) {
+        this.#place(facts, instants[i], reads.backS, reads)
+        return
+      }
+      const local = localText(reads.localS)
+      this.problem(facts, 'local-time-ambiguous',
+        `Clocks in ${clock.zone.name} show ${local} twice, and the order of the reads does not tell which is meant.`, {
+          reads: reads.reads, record: recordText(facts, localText(reads.localS - reads.backS), reads),
+          help: 'Send both passes of the repeated hour in one body, or timestamps with their offset.',
+        })
+    })
+  }
+}

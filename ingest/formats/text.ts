@@ -1,0 +1,25 @@
+import { BodyError } from '../../engine/problem.js'
+
+/** Longest record that is read, bytes: a day of 1-minute reads is 10 KB. */
+export const MAX_RECORD_BYTES = 8 * 1024 * 1024
+
+/**
+ * The bytes as a plain Uint8Array: the loops over them are compiled for one type of array, and a Buffer is another.
+ */
+export function plainBytes(bytes: Uint8Array): Uint8Array {
+  return bytes.constructor === Uint8Array ? bytes : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
+}
+
+/**
+ * Where the text of a body begins: after its byte order mark.
+ *
+ * @throws BodyError 400 for UTF-16 and UTF-32
+ */
+export function textStart(bytes: Uint8Array): number {
+  const [a, b, c] = bytes
+  if (a === 0xef && b === 0xbb && c === 0xbf) return 3
+  const wide = (a === 0xff && b === 0xfe) || (a === 0xfe && b === 0xff)
+    || (bytes.length > 1 && (a === 0) !== (b === 0) && bytes.length % 2 === 0)
+  if (wide) throw new BodyError(400, 'encoding-unsupported', 'The body is UTF-16 or UTF-32.', 'byte 0', 'Send UTF-8.')
+  return 0
+}

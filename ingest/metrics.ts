@@ -1,0 +1,59 @@
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
+import type { TaskAnswer } from './task.js'
+
+/** Metrics of the way from door to commit: in, out by outcome, seconds, lag (style.md §7). Label sets are closed. */
+export class IngestMetrics {
+  readonly #bytes: Counter
+  readonly #deliveries: Counter<'outcome'>
+  readonly #reads: Counter<'outcome'>
+  readonly #refused: Counter<'reason'>
+  readonly #decode: Histogram
+  readonly #settle: Histogram
+  readonly #group: Histogram
+  readonly #lag: Gauge
+
+  constructor(registry: Registry, inflightBytes: () => number, queued: () => number) {
+    const registers = [registry]
+    const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
+    this.#bytes = new Counter({ name: 'meterline_ingest_bytes_total', help: 'Bytes of bodies taken to settlement', registers })
+    this.#deliveries = new Counter({
+      name: 'meterline_ingest_deliveries_total', help: 'Deliveries (parts of large ones) by outcome', labelNames: ['outcome'], registers })
+    this.#reads = new Counter({
+      name: 'meterline_ingest_reads_total', help: 'Reads by outcome, as in the receipts', labelNames: ['outcome'], registers })
+    this.#refused = new Counter({
+      name: 'meterline_ingest_refused_total', help: 'Pushes refused at the door', labelNames: ['reason'], registers })
+    this.#decode = new Histogram({ name: 'meterline_ingest_decode_seconds', help: 'Decoding of a task', buckets: seconds, registers })
+    this.#settle = new Histogram({ name: 'meterline_ingest_settle_seconds', help: 'Settling of a task, commit included', buckets: seconds, registers })
+    this.#group = new Histogram({
+      name: 'meterline_ingest_group_deliveries', help: 'Deliveries that shared a transaction', buckets: [1, 2, 5, 10, 20, 50, 100, 200], registers })
+    this.#lag = new Gauge({
+      name: 'meterline_ingest_lag_seconds', help: 'Age of the newest read at its commit, last delivery', registers })
+    new Gauge({
+      name: 'meterline_ingest_inflight_bytes', help: 'Bytes accepted and not yet settled', registers,
+      collect() { this.set(inflightBytes()) },
+    })
+    new Gauge({
+      name: 'meterline_ingest_queued_deliveries', help: 'Deliveries that wait for a worker', registers,
+      collect() { this.set(queued()) },
+    })
+  }
+
+  refused(reason: 'inflight' | 'too-large' | 'key-in-use'): void {
+    this.#refused.inc({ reason })
+  }
+
+  settled(answer: TaskAnswer, bytes: readonly number[]): void {
+    this.#group.observe(bytes.length)
+    this.#decode.observe(answer.decodeS)
+    this.#settle.observe(answer.settleS)
+    answer.deliveries.forEach((d, i) => {
+      this.#bytes.inc(bytes[i])
+      this.#deliveries.inc({ outcome: d.receipt !== null ? 'settled' : d.error?.status === 503 ? 'unavailable' : 'refused' })
+      if (d.receipt === null) return
+      for (const outcome of ['stored', 'duplicate', 'corrected', 'outranked', 'quarantined', 'rejected'] as const) {
+        if (d.receipt[outcome] > 0) this.#reads.inc({ outcome }, d.receipt[outcome])
+      }
+      if (d.receipt.to !== null) this.#lag.set((Date.now() - Date.parse(d.receipt.to)) / 1000)
+    })
+  }
+}

@@ -1,0 +1,191 @@
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { Piscina } from 'piscina'
+import { ApiError } from '../engine/problem.js'
+import type { Receipt } from '../engine/receipt.js'
+import type { IngestMetrics } from './metrics.js'
+import type { DeliveryAnswer, DeliveryTask, ReplayTask, SettleTask, TaskAnswer, WithdrawTask, WorkerSettings, WorkerTask } from './task.js'
+
+/** Pushes up to this size wait together and share a transaction. */
+const SMALL_BYTES = 256 * 1024
+const GROUP_BYTES = 8 * 1024 * 1024
+const GROUP_DELIVERIES = 200
+/** Tasks in one worker at a time: one is parsed while PostgreSQL writes the other. */
+const TASKS_PER_WORKER = 2
+
+export interface PoolOptions {
+  workers: number
+  /** Bytes that may be accepted and not yet settled, over all doors (C8). */
+  maxInflightBytes: number
+  settings: WorkerSettings
+  metrics: IngestMetrics
+  /** Told of alerts raised or retracted by a commit. */
+  onMessages: () => void
+  /** Told of faults that are ours, not the sender's. */
+  onFault: (cause: unknown) => void
+}
+
+interface Waiting {
+  utilityId: number
+  task: DeliveryTask
+  resolve: (answer: DeliveryAnswer) => void
+}
+
+/**
+ * Owns the worker threads: hands them deliveries, groups the small ones that wait at the same time (group commit), and
+ * bounds the bytes in flight.
+ */
+export class IngestPool {
+  readonly #piscina: Piscina
+  readonly #options: PoolOptions
+  readonly #queue: Waiting[] = []
+  readonly #slots: number
+  #running = 0
+  #inflight = 0
+  #closing = false
+  #idle: (() => void)[] = []
+
+  constructor(options: PoolOptions) {
+    this.#options = options
+    this.#slots = options.workers * TASKS_PER_WORKER
+    this.#piscina = new Piscina({
+      filename: workerEntry(), minThreads: options.workers, maxThreads: options.workers, workerData: options.settings,
+      concurrentTasksPerWorker: TASKS_PER_WORKER, atomics: 'disabled', idleTimeout: 0x7fffffff,
+    })
+    // A thread that ends outside of a task is replaced by piscina; without a listener the process would end with it.
+    this.#piscina.on('error', (err) => options.onFault(err))
+  }
+
+  get inflightBytes(): number {
+    return this.#inflight
+  }
+
+  get queued(): number {
+    return this.#queue.length
+  }
+
+  /**
+   * Reserves room for bytes about to be read. Returns false where the bound is reached: the door then refuses, and says
+   * so in a metric. A body is always let in when nothing else is in flight, however small the bound.
+   */
+  reserve(bytes: number): boolean {
+    if (this.#closing || (this.#inflight > 0 && this.#inflight + bytes > this.#options.maxInflightBytes)) return false
+    this.#inflight += bytes
+    return true
+  }
+
+  release(bytes: number): void {
+    this.#inflight -= bytes
+  }
+
+  /** Settles one delivery, or one part of it. Never rejects: what went wrong is in the answer. */
+  submit(utilityId: number, task: DeliveryTask): Promise<DeliveryAnswer> {
+    return new Promise((resolve) => {
+      this.#queue.push({ utilityId, task, resolve })
+      this.#pump()
+    })
+  }
+
+  /** @throws ApiError as the worker answered */
+  async replay(task: Omit<ReplayTask, 'kind'>): Promise<Receipt> {
+    return this.#single({ kind: 'replay', ...task })
+  }
+
+  /** @throws ApiError as the worker answered */
+  async withdraw(task: Omit<WithdrawTask, 'kind'>): Promise<Receipt> {
+    return this.#single({ kind: 'withdraw', ...task })
+  }
+
+  /** Waits until everything accepted is settled or answered, then ends the threads. */
+  async close(): Promise<void> {
+    this.#closing = true
+    if (this.#running > 0 || this.#queue.length > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))
+    await this.#piscina.destroy()
+  }
+
+  async #single(task: WorkerTask): Promise<Receipt> {
+    const { deliveries: [answer], messages } = await this.#run(task, [])
+    if (messages) this.#options.onMessages()
+    if (answer.receipt === null) throw toApiError(answer)
+    return answer.receipt
+  }
+
+  #pump(): void {
+    while (this.#running < this.#slots && this.#queue.length > 0) {
+      const group = this.#takeGroup()
+      this.#running++
+      void this.#settle(group)
+    }
+  }
+
+  #takeGroup(): Waiting[] {
+    const first = this.#queue.shift()!
+    const group = [first]
+    if (!isSmall(first.task)) return group
+    let bytes = first.task.bytes.byteLength
+    for (let i = 0; i < this.#queue.length && group.length < GROUP_DELIVERIES && bytes < GROUP_BYTES;) {
+      const w = this.#queue[i]
+      if (w.utilityId === first.utilityId && w.task.history === first.task.history && isSmall(w.task)) {
+        group.push(w)
+        bytes += w.task.bytes.byteLength
+        this.#queue.splice(i, 1)
+      } else i++
+    }
+    return group
+  }
+
+  async #settle(group: Waiting[]): Promise<void> {
+    const task: SettleTask = { kind: 'settle', utilityId: group[0].utilityId, deliveries: group.map((w) => w.task) }
+    const bytes = group.map((w) => w.task.bytes.byteLength)
+    const answer = await this.#run(task, group.map((w) => w.task.bytes))
+    this.#options.metrics.settled(answer, bytes)
+    group.forEach((w, i) => w.resolve(answer.deliveries[i]))
+    if (answer.messages) this.#options.onMessages()
+    this.#running--
+    this.#pump()
+    if (this.#running === 0 && this.#queue.length === 0) for (const done of this.#idle.splice(0)) done()
+  }
+
+  async #run(task: WorkerTask, transferList: ArrayBuffer[]): Promise<TaskAnswer> {
+    try {
+      const answer = await this.#piscina.run(task, { transferList }) as TaskAnswer
+      for (const d of answer.deliveries) {
+        if (d.error?.extra.cause === undefined) continue
+        this.#options.onFault(d.error.extra.cause)
+        delete d.error.extra.cause
+      }
+      return answer
+    } catch (err) {
+      // A worker that died took its bytes with it: the sender has them still and pushes again.
+      this.#options.onFault(err)
+      const n = task.kind === 'settle' ? task.deliveries.length : 1
+      const error = {
+        status: 503, code: 'worker-lost', message: 'The worker that settled this push ended.',
+        extra: { retryAfter: 1, help: 'Push it again: reads that did settle are counted as duplicates.' },
+      }
+      return {
+        deliveries: Array.from({ length: n }, () => ({ receipt: null, error, rest: null, state: null })),
+        decodeS: 0, settleS: 0, messages: false,
+      }
+    }
+  }
+}
+
+/** The answer's error as it is thrown to the API. */
+export function toApiError(answer: DeliveryAnswer): ApiError {
+  const e = answer.error ?? { status: 500, code: 'internal-error', message: 'The push could not be settled.', extra: {} }
+  return new ApiError(e.status, e.code, e.message, e.extra)
+}
+
+function isSmall(task: DeliveryTask): boolean {
+  return task.final && task.part === 1 && task.bytes.byteLength <= SMALL_BYTES
+}
+
+/** The worker's built file: run from sources (tests), the build beside them is used. */
+function workerEntry(): string {
+  const here = fileURLToPath(new URL('./worker.js', import.meta.url))
+  if (existsSync(here)) return here
+  const built = fileURLToPath(new URL('../dist/ingest/worker.js', import.meta.url))
+  if (!existsSync(built)) throw new Error('the worker is not built: run npm run build')
+  return built
+}

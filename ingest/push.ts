@@ -1,0 +1,127 @@
+import { createHash, type Hash } from 'node:crypto'
+import { ApiError, BodyError } from '../engine/problem.js'
+import type { Receipt } from '../engine/receipt.js'
+import type { FormatState } from './formats/format.js'
+import type { IngestMetrics } from './metrics.js'
+import { toApiError, type IngestPool } from './pool.js'
+import type { DeliveryTask } from './task.js'
+
+export interface PushOptions {
+  pool: IngestPool
+  metrics: IngestMetrics
+  /** Bytes settled in one transaction; a larger body is cut into parts. */
+  atomicBytes: number
+  /** Bytes of a body after decompression. */
+  maxBodyBytes: number
+}
+
+const STEP = 1024 * 1024
+
+export type TaskHead = Omit<DeliveryTask, 'bytes' | 'part' | 'final' | 'state' | 'bodySha256'>
+
+/** One push under way: gathers its bytes within the memory bound, and settles them in one or more parts. */
+export class Push {
+  readonly #options: PushOptions
+  readonly #utilityId: number
+  readonly #head: TaskHead
+  readonly #hash: Hash = createHash('sha256')
+  #reserved = 0
+  #buffer: Uint8Array
+  #filled = 0
+  #total = 0
+  #part = 1
+  #state: FormatState | null = null
+  #receipt: Receipt | null = null
+
+  constructor(options: PushOptions, utilityId: number, head: TaskHead) {
+    this.#options = options
+    this.#utilityId = utilityId
+    this.#head = head
+    this.#buffer = new Uint8Array(0)
+  }
+
+  /**
+   * Takes the body's bytes as they come and settles them.
+   * @param declared length of the body in bytes, NaN where it is not known
+   * @throws ApiError with what went wrong; for a large body that broke midway, with the receipt so far
+   */
+  async run(body: AsyncIterable<Buffer>, declared: number): Promise<Receipt> {
+    if (declared > this.#options.maxBodyBytes) throw this.#tooLarge()
+    if (declared === 0) throw new BodyError(400, 'empty-body', 'The body is empty.')
+    if (Number.isFinite(declared)) this.#grow(Math.min(declared, this.#options.atomicBytes))
+    for await (const chunk of body) await this.#take(chunk)
+    if (this.#total === 0) throw new BodyError(400, 'empty-body', 'The body is empty.')
+    return this.#settle(true)
+  }
+
+  /** Gives the memory back; called once, whatever came. */
+  release(): void {
+    this.#options.pool.release(this.#reserved)
+    this.#reserved = 0
+  }
+
+  async #take(chunk: Buffer): Promise<void> {
+    this.#total += chunk.length
+    if (this.#total > this.#options.maxBodyBytes) throw this.#tooLarge()
+    this.#hash.update(chunk)
+    let from = 0
+    while (from < chunk.length) {
+      if (this.#filled === this.#options.atomicBytes) await this.#settle(false)
+      const room = Math.min(chunk.length - from, this.#options.atomicBytes - this.#filled)
+      this.#grow(this.#filled + room)
+      this.#buffer.set(chunk.subarray(from, from + room), this.#filled)
+      this.#filled += room
+      from += room
+    }
+  }
+
+  /** Makes the buffer at least that large, within the bound on bytes in flight. */
+  #grow(need: number): void {
+    if (need <= this.#buffer.length) return
+    const size = Math.min(this.#options.atomicBytes, Math.max(need, Math.min(this.#buffer.length * 2, this.#buffer.length + 16 * STEP)))
+    if (size > this.#reserved) {
+      if (!this.#options.pool.reserve(size - this.#reserved)) {
+        this.#options.metrics.refused('inflight')
+        throw new ApiError(429, 'too-much-in-flight', 'More bytes are being settled than memory is set aside for.',
+          { retryAfter: 1, help: 'Push again after Retry-After; MAX_INFLIGHT_MB is the bound.', ...this.#soFar() })
+      }
+      this.#reserved = size
+    }
+    const larger = new Uint8Array(size)
+    larger.set(this.#buffer.subarray(0, this.#filled))
+    this.#buffer = larger
+  }
+
+  async #settle(final: boolean): Promise<Receipt> {
+    const whole = this.#filled === this.#buffer.length
+    const bytes = (whole ? this.#buffer.buffer : this.#buffer.slice(0, this.#filled).buffer) as ArrayBuffer
+    const answer = await this.#options.pool.submit(this.#utilityId, {
+      ...this.#head, bytes, part: this.#part, final, state: this.#state, bodySha256: final ? this.#hash.digest('hex') : null,
+    })
+    if (answer.receipt === null) {
+      const err = toApiError(answer)
+      throw new ApiError(err.status, err.code, err.message, { ...err.extra, ...this.#soFar() })
+    }
+    this.#receipt = answer.receipt
+    if (!final) {
+      this.#part++
+      this.#state = answer.state
+      const rest = new Uint8Array(answer.rest ?? new ArrayBuffer(0))
+      this.#buffer = new Uint8Array(Math.max(this.#options.atomicBytes, rest.length))
+      this.#buffer.set(rest)
+      this.#filled = rest.length
+    }
+    return answer.receipt
+  }
+
+  /** A large body that breaks midway: the receipt of the parts that did settle. */
+  #soFar(): Record<string, unknown> {
+    return this.#receipt === null ? {} : { receipt: { ...this.#receipt, complete: false } }
+  }
+
+  #tooLarge(): BodyError {
+    this.#options.metrics.refused('too-large')
+    return new BodyError(413, 'body-too-large', `A body has at most ${this.#options.maxBodyBytes} bytes after decompression.`,
+      undefined, 'Split it: any split settles to the same.')
+  }
+}

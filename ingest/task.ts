@@ -1,0 +1,94 @@
+import type { FormatState } from './formats/format.js'
+import type { Receipt } from '../engine/receipt.js'
+
+/** What the main thread hands a worker: bytes (transferred, never copied) and what is known about them. */
+export interface DeliveryTask {
+  deliveryId: string
+  /** Source by name; made when it is new. */
+  source: string
+  door: 'http' | 'load' | 'kafka' | 'files'
+  contentType: string | null
+  /** `?format=` */
+  format: string | null
+  fileName: string | null
+  /** A CSV mapping, by the name of a shipped one or as a JSON text. */
+  mapping: string | null
+  /** Zone of local times, over the source's. */
+  zone: string | null
+  history: boolean
+  idempotencyKey: string | null
+  /** Microseconds: when the delivery was accepted, or what X-Version stated. */
+  version: number
+  /** True: the version is the source's statement and an identical body does not keep an older one. */
+  versionStated: boolean
+  bytes: ArrayBuffer
+  /** Part number from 1; state of the decoder after the part before. */
+  part: number
+  final: boolean
+  state: FormatState | null
+  /** SHA-256 of the whole body, hex; null while it is not all here. */
+  bodySha256: string | null
+}
+
+export interface SettleTask {
+  kind: 'settle'
+  utilityId: number
+  deliveries: DeliveryTask[]
+}
+
+export interface ReplayTask {
+  kind: 'replay'
+  utilityId: number
+  deliveryId: string
+  reason: string | null
+  source: string | null
+  meter: string | null
+  /** Only records whose meter is registered by now: what waited for a registration. */
+  onlyRegistered: boolean
+}
+
+export interface WithdrawTask {
+  kind: 'withdraw'
+  utilityId: number
+  deliveryId: string
+  /** Id of the delivery that records the withdrawal. */
+  withdrawalId: string
+}
+
+export type WorkerTask = SettleTask | ReplayTask | WithdrawTask
+
+/** An error in a form that crosses threads whole. */
+export interface ErrorAnswer {
+  status: number
+  code: string
+  message: string
+  extra: Record<string, unknown>
+}
+
+export interface DeliveryAnswer {
+  receipt: Receipt | null
+  error: ErrorAnswer | null
+  /** Bytes after the last complete record of a part that is not the last, transferred back, and the decoder's state. */
+  rest: ArrayBuffer | null
+  state: FormatState | null
+}
+
+export interface TaskAnswer {
+  deliveries: DeliveryAnswer[]
+  /** Seconds spent decoding, and settling with the database. */
+  decodeS: number
+  settleS: number
+  /** Alerts told something: the outbox should look. */
+  messages: boolean
+}
+
+/** What a worker is given when it starts. */
+export interface WorkerSettings {
+  databaseUrl: string
+  /** Bytes of the secret key. */
+  secretKey: Uint8Array
+  atomicBytes: number
+  toleranceS: number
+  /** Milliseconds added to the clock: tests move time by it. */
+  clockOffsetMs: number
+}

@@ -1,0 +1,225 @@
+import { createHash } from 'node:crypto'
+import { workerData } from 'piscina'
+import type { CommitWorld, DecodedBody, Submission } from '../engine/commit.js'
+import { ApiError, BodyError } from '../engine/problem.js'
+import { replayQuarantine } from './replay.js'
+import { Settler, type SettleResult } from '../engine/settler.js'
+import { sourceSettings, type SourceSettings } from '../engine/source-settings.js'
+import { isUnavailable, openPool, type Pool } from '../engine/store/db.js'
+import { openStorage } from '../engine/store/storage.js'
+import { getZone } from '../engine/time/zone.js'
+import { withdrawDelivery } from '../engine/withdraw.js'
+import { detectFormat, type DecodeContext, type Format, type FormatState } from './formats/format.js'
+import { parseMapping, type CsvMapping } from './formats/mapping.js'
+import { mappingNames, shippedMapping } from './formats/mappings.js'
+import type { DeliveryAnswer, DeliveryTask, ErrorAnswer, SettleTask, TaskAnswer, WorkerSettings, WorkerTask } from './task.js'
+
+/**
+ * A worker thread: the whole job from bytes to commit (design §5). Only receipts go back. Up to two tasks run in one
+ * worker at a time, so that one is parsed while PostgreSQL writes the other.
+ */
+
+interface Worker {
+  settings: WorkerSettings
+  pool: Pool
+  settler: Settler
+  world: CommitWorld
+}
+
+let starting: Promise<Worker> | undefined
+
+async function start(settings: WorkerSettings): Promise<Worker> {
+  const pool = openPool(settings.databaseUrl, 3, 'meterline worker', () => undefined)
+  const world: CommitWorld = {
+    storage: await openStorage(pool),
+    maps: new Map(),
+    secrets: { secretKey: Buffer.from(settings.secretKey) },
+    toleranceS: settings.toleranceS,
+    now: () => Date.now() + settings.clockOffsetMs,
+  }
+  return { settings, pool, settler: new Settler(pool, world), world }
+}
+
+/** Entry of every task. */
+export default async function run(task: WorkerTask): Promise<unknown> {
+  const settings = workerData as WorkerSettings
+  let worker: Worker
+  try {
+    starting ??= start(settings)
+    worker = await starting
+  } catch (err) {
+    starting = undefined
+    return answerAll(task, errorAnswer(err))
+  }
+  switch (task.kind) {
+    case 'settle': return settle(worker, task)
+    case 'replay':
+    case 'withdraw': {
+      try {
+        const receipt = task.kind === 'replay'
+          ? await replayQuarantine(worker.settler, worker.pool, task)
+          : await withdrawDelivery(worker.pool, worker.world, task)
+        return { deliveries: [{ receipt, error: null, rest: null, state: null }], decodeS: 0, settleS: 0, messages: true }
+      } catch (err) {
+        return answerAll(task, errorAnswer(err))
+      }
+    }
+  }
+}
+
+function answerAll(task: WorkerTask, error: ErrorAnswer): TaskAnswer {
+  const n = task.kind === 'settle' ? task.deliveries.length : 1
+  return {
+    deliveries: Array.from({ length: n }, () => ({ receipt: null, error, rest: null, state: null })),
+    decodeS: 0, settleS: 0, messages: false,
+  }
+}
+
+async function settle(worker: Worker, task: SettleTask): Promise<TaskAnswer> {
+  const answers = new Array<DeliveryAnswer>(task.deliveries.length)
+  const submissions: { submission: Submission; index: number }[] = []
+  const began = performance.now()
+  let decodedAt = began
+  try {
+    const sources = await readSources(worker.pool, task.utilityId, task.deliveries.map((d) => d.source))
+    task.deliveries.forEach((d, index) => {
+      const source = sources.get(d.source)!
+      try {
+        const prepared = prepare(worker, d, source.sourceId, source.settings, source.zone)
+        answers[index] = { receipt: null, error: null, rest: prepared.rest, state: prepared.state }
+        submissions.push({ submission: prepared.submission, index })
+      } catch (err) {
+        answers[index] = { receipt: null, error: errorAnswer(err), rest: null, state: null }
+      }
+    })
+    decodedAt = performance.now()
+    if (submissions.length > 0) {
+      const results = await worker.settler.settle(task.utilityId, submissions.map((s) => s.submission))
+      results.forEach((result, k) => { Object.assign(answers[submissions[k].index], outcome(result)) })
+    }
+  } catch (err) {
+    return answerAll(task, errorAnswer(err))
+  }
+  return {
+    deliveries: answers, decodeS: (decodedAt - began) / 1000, settleS: (performance.now() - decodedAt) / 1000,
+    messages: answers.some((a) => a.receipt !== null && a.receipt.alerts.raised + a.receipt.alerts.retracted > 0),
+  }
+}
+
+function outcome(result: SettleResult): Pick<DeliveryAnswer, 'receipt' | 'error'> {
+  switch (result.status) {
+    case 'settled':
+    case 'repeated':
+      return { receipt: result.receipt, error: null }
+    case 'key-reused':
+      return {
+        receipt: null,
+        error: {
+          status: 422, code: 'idempotency-key-reused', message: 'This Idempotency-Key was used with another body.',
+          extra: { help: 'Use a new key for a new body.' },
+        },
+      }
+    case 'failed':
+      return { receipt: null, error: errorAnswer(result.error) }
+  }
+}
+
+interface Prepared {
+  submission: Submission
+  rest: ArrayBuffer | null
+  state: FormatState | null
+}
+
+function prepare(worker: Worker, d: DeliveryTask, sourceId: number, settings: SourceSettings, utilityZone: string | null): Prepared {
+  const all = new Uint8Array(d.bytes)
+  const format = detectFormat(d.contentType ?? undefined, d.format ?? undefined, d.fileName ?? undefined, all)
+  const context = contextOf(d, settings, utilityZone)
+  let bytes = all
+  let rest: ArrayBuffer | null = null
+  if (!d.final) {
+    const end = format.cut(all, worker.settings.atomicBytes, d.state)
+    if (end === 0) {
+      throw new BodyError(413, 'record-too-large', `A record of more than ${worker.settings.atomicBytes} bytes cannot be settled at once.`,
+        undefined, 'Send smaller blocks.')
+    }
+    bytes = all.subarray(0, end)
+    rest = d.bytes.slice(end)
+  }
+  const decoded = format.decode(bytes, context, d.state, d.final)
+  return {
+    rest, state: decoded.state,
+    submission: {
+      deliveryId: d.deliveryId, sourceId, settings, kind: 'push', door: d.door, format: format.name, history: d.history,
+      idempotencyKey: d.idempotencyKey, sha256: createHash('sha256').update(bytes).digest(), bodySha256: d.bodySha256,
+      bytes: bytes.length, version: d.version, versionStated: d.versionStated, part: d.part, final: d.final, decoded,
+      redecode: (): DecodedBody => decodeAgain(format, bytes, context, d),
+      raw: (from, to) => Buffer.from(bytes.subarray(from, to)),
+    },
+  }
+}
+
+function decodeAgain(format: Format, bytes: Uint8Array, context: DecodeContext, d: DeliveryTask): DecodedBody {
+  return format.decode(bytes, context, d.state, d.final)
+}
+
+/** @throws ApiError 422 for a mapping or zone that nobody knows */
+function contextOf(d: DeliveryTask, settings: SourceSettings, utilityZone: string | null): DecodeContext {
+  const mapping = d.mapping === null ? undefined : findMapping(d.mapping)
+  const zone = d.zone ?? settings.zone ?? utilityZone
+  try {
+    return {
+      zone: zone === null ? null : getZone(zone),
+      ...(settings.label === null ? {} : { label: settings.label }),
+      ...(settings.defaultIntervalSeconds === null ? {} : { defaultIntervalS: settings.defaultIntervalSeconds }),
+      ...(settings.unit === null ? {} : { defaultUnit: settings.unit }),
+      round: settings.round,
+      ...(mapping === undefined ? {} : { mapping }),
+    }
+  } catch (err) {
+    if (err instanceof RangeError) throw new ApiError(422, 'unknown-zone', `There is no time zone ${JSON.stringify(zone)}.`)
+    throw err
+  }
+}
+
+/** A shipped mapping by its name, or one given as a JSON text. @throws ApiError 422 */
+function findMapping(given: string): CsvMapping {
+  const shipped = shippedMapping(given)
+  if (shipped !== undefined) return shipped
+  let value: unknown
+  try {
+    value = JSON.parse(given)
+  } catch {
+    throw new ApiError(422, 'unknown-mapping', `There is no mapping ${JSON.stringify(given.slice(0, 60))}.`,
+      { help: `Name one of ${mappingNames().join(', ')}, or give a mapping as JSON.` })
+  }
+  return parseMapping(value)
+}
+
+interface SourceRow { sourceId: number; settings: SourceSettings; zone: string | null }
+
+/** The sources of that name with their settings as they stand now; new ones are made. */
+async function readSources(pool: Pool, utilityId: number, names: readonly string[]): Promise<Map<string, SourceRow>> {
+  const wanted = [...new Set(names)].sort()
+  const read = async (): Promise<Map<string, SourceRow>> => {
+    const { rows } = await pool.query<{ source_id: number; name: string; settings: Partial<SourceSettings>; zone: string | null }>(
+      `select s.source_id, s.name, s.settings, u.zone from source s join utility u using (utility_id)
+        where s.utility_id = $1 and s.name = any($2::text[])`, [utilityId, wanted])
+    return new Map(rows.map((r) => [r.name, { sourceId: r.source_id, settings: sourceSettings(r.settings), zone: r.zone }]))
+  }
+  const found = await read()
+  if (found.size === wanted.length) return found
+  await pool.query(
+    'insert into source (utility_id, name) select $1, n from unnest($2::text[]) as t(n) order by n on conflict do nothing',
+    [utilityId, wanted.filter((n) => !found.has(n))])
+  return read()
+}
+
+function errorAnswer(err: unknown): ErrorAnswer {
+  if (err instanceof ApiError) return { status: err.status, code: err.code, message: err.message, extra: err.extra }
+  if (isUnavailable(err)) {
+    return { status: 503, code: 'database-unavailable', message: 'The database cannot be reached.', extra: { retryAfter: 2 } }
+  }
+  // The cause is for the log of the main thread; the client is told nothing of it.
+  const cause = err instanceof Error ? err.stack ?? err.message : String(err)
+  return { status: 500, code: 'internal-error', message: 'The push could not be settled.', extra: { cause } }
+}

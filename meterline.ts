@@ -1,0 +1,106 @@
+#!/usr/bin/env node
+import { parseArgs } from 'node:util'
+import { demo } from './cli/demo.js'
+import { keyCommand, migrateCommand, registerCommand, replayCommand, simulateCommand, statusCommand, withdrawCommand } from './cli/commands.js'
+import { load } from './cli/load.js'
+import { ROLES, serve, type ServeRole } from './cli/serve.js'
+import { loadSettings, SettingsError } from './engine/config.js'
+import type { FaultName, PushSize } from './fixtures/simulator.js'
+
+const USAGE = `meterline serve [--roles ingest,api,notify,console]
+meterline migrate
+meterline register PATH…            accounts… and meters… files, CSV, JSON or NDJSON
+meterline load PATH… [--utility U] [--source S] [--format F] [--mapping M] [--zone Z] [--history] [--json]
+meterline withdraw DELIVERY
+meterline replay [--reason R] [--source S]
+meterline simulate --meters N --days D [--push day|4h|interval] [--to http|file] [--dir DIR] [--seed S] [--start YYYY-MM-DD]
+                   [--faults gaps,duplicates,late,corrections,dst]
+meterline key create --role ROLE [--name NAME] [--utility U] [--sources a,b] · key list · key revoke ID
+meterline status
+Every command takes --url and --key of a running server (or METERLINE_URL, METERLINE_KEY) where it can work on one.
+`
+
+const text = { type: 'string' } as const
+const flag = { type: 'boolean' } as const
+
+async function main(argv: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: argv, allowPositionals: true, strict: true,
+    options: {
+      roles: text, utility: text, source: text, sources: text, format: text, mapping: text, zone: text, history: flag, json: flag,
+      reason: text, meters: text, days: text, push: text, to: text, dir: text, seed: text, start: text, faults: text, role: text,
+      name: text, url: text, key: text, exit: flag, help: { ...flag, short: 'h' },
+    },
+  })
+  const [command, ...rest] = positionals
+  if (values.help === true || command === undefined) {
+    process.stdout.write(USAGE)
+    return command === undefined && values.help !== true ? 1 : 0
+  }
+  const settings = loadSettings(undefined, {
+    ...(values.url === undefined ? {} : { meterlineUrl: values.url }), ...(values.key === undefined ? {} : { meterlineKey: values.key }) })
+  const utility = values.utility ?? null
+  switch (command) {
+    case 'serve':
+      await serve(settings, rolesOf(values.roles))
+      return 0
+    case 'demo':
+      await demo(values.exit === true)
+      return 0
+    case 'migrate':
+      return migrateCommand(settings)
+    case 'register':
+      return registerCommand(settings, needed(rest, 'register needs files'), utility)
+    case 'load':
+      return load(settings, needed(rest, 'load needs files, folders or -'), {
+        utility, source: values.source ?? null, format: values.format ?? null, mapping: values.mapping ?? null, zone: values.zone ?? null,
+        history: values.history === true, json: values.json === true })
+    case 'withdraw':
+      return withdrawCommand(settings, needed(rest, 'withdraw needs the id of a delivery')[0], utility)
+    case 'replay':
+      return replayCommand(settings, { reason: values.reason ?? null, source: values.source ?? null }, utility)
+    case 'simulate':
+      return simulateCommand(settings, {
+        meters: whole(values.meters, 'meters'), days: whole(values.days, 'days'), to: (values.to ?? 'http') as 'http' | 'file' | 'kafka',
+        ...(values.push === undefined ? {} : { push: values.push as PushSize }), ...(values.seed === undefined ? {} : { seed: values.seed }),
+        ...(values.start === undefined ? {} : { startDay: values.start }), ...(values.dir === undefined ? {} : { dir: values.dir }),
+        ...(values.format === undefined ? {} : { format: values.format as 'json' | 'ndjson' | 'csv' }),
+        ...(values.source === undefined ? {} : { source: values.source }),
+        ...(values.faults === undefined ? {} : { faults: values.faults.split(',') as FaultName[] }) })
+    case 'key':
+      return keyCommand(settings, rest, {
+        role: values.role ?? null, utility, sources: values.sources ?? null, name: values.name ?? null })
+    case 'status':
+      return statusCommand(settings)
+    default:
+      process.stderr.write(`there is no command ${command}\n${USAGE}`)
+      return 1
+  }
+}
+
+function rolesOf(given: string | undefined): Set<ServeRole> {
+  const words = given === undefined ? [...ROLES] : given.split(',').map((w) => w.trim())
+  for (const w of words) {
+    if (!(ROLES as readonly string[]).includes(w)) throw new Error(`--roles knows ${ROLES.join(', ')}, not "${w}"`)
+  }
+  return new Set(words as ServeRole[])
+}
+
+function needed(words: string[], message: string): string[] {
+  if (words.length === 0) throw new Error(message)
+  return words
+}
+
+function whole(value: string | undefined, name: string): number {
+  if (value === undefined || !/^[1-9]\d{0,8}$/.test(value)) throw new Error(`--${name} needs a whole number`)
+  return Number(value)
+}
+
+try {
+  const code = await main(process.argv.slice(2))
+  if (code !== 0) process.exitCode = code
+} catch (err) {
+  if (err instanceof SettingsError) process.stderr.write(`The settings are wrong:\n${err.message}\n`)
+  else process.stderr.write(`${err instanceof Error ? err.message : String(err)}\n`)
+  process.exitCode = 1
+}
