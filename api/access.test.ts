@@ -1,4 +1,7 @@
 import { createHmac } from 'node:crypto'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { SignJWT, exportJWK, generateKeyPair, type CryptoKey, type JWTPayload } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { testServer, type TestServer } from '../test/api-server.js'
 import { testDatabase, type TestDatabase } from '../test/database.js'
@@ -68,6 +71,16 @@ describe('roles', () => {
     'PUT /v1/sources/:name': '', 'GET /v1/sources/:name': 'viewer', 'GET /v1/sources': 'viewer',
     'GET /v1/deliveries': 'head-end viewer', 'GET /v1/deliveries/:id': 'head-end viewer',
     'GET /v1/deliveries/:id/problems': 'head-end viewer', 'POST /v1/deliveries/:id/withdraw': '',
+    'GET /v1/accounts/:account/usage': 'portal viewer member', 'GET /v1/meters/:meter/usage': 'portal viewer member',
+    'GET /v1/accounts/:account/summary': 'portal viewer member', 'POST /v1/summaries': 'portal viewer member',
+    'GET /v1/meters/:meter/explain': 'portal viewer member', 'GET /v1/changes': 'portal viewer member',
+    'GET /v1/completeness': 'portal viewer', 'GET /v1/system-load': 'portal viewer',
+    'POST /v1/accounts/:account/thresholds': 'portal member', 'GET /v1/accounts/:account/thresholds': 'portal viewer member',
+    'GET /v1/accounts/:account/thresholds/:id': 'portal viewer member', 'PATCH /v1/accounts/:account/thresholds/:id': 'portal member',
+    'DELETE /v1/accounts/:account/thresholds/:id': 'portal member', 'GET /v1/accounts/:account/alerts': 'portal viewer member',
+    'POST /v1/accounts/:account/contacts': 'portal member', 'GET /v1/accounts/:account/contacts': 'portal viewer member',
+    'POST /v1/accounts/:account/contacts/:id/verify': 'portal member', 'POST /v1/accounts/:account/contacts/:id/resend': 'portal member',
+    'DELETE /v1/accounts/:account/contacts/:id': 'portal member', 'GET /v1/messages': 'viewer',
     'GET /v1/quarantine': 'viewer', 'POST /v1/quarantine/replay': '', 'GET /v1/audit': 'viewer',
   }
 
@@ -78,7 +91,7 @@ describe('roles', () => {
     expect(routes.sort()).toEqual(Object.keys(matrix).sort())
     const member = await memberToken(['A'])
     for (const route of routes) {
-      const [method, path] = route.split(' ') as ['GET' | 'PUT' | 'POST' | 'DELETE', string]
+      const [method, path] = route.split(' ') as ['GET' | 'PUT' | 'POST' | 'PATCH' | 'DELETE', string]
       const url = path.replace(':account', 'A').replace(':meter', 'M').replace(':name', 's').replace('utilities/:id', 'utilities/north')
         .replace(':id', '00000000-0000-7000-8000-000000000000')
       const allowed = matrix[route].split(' ')
@@ -107,6 +120,30 @@ describe('another utility and another member', () => {
     expect((await server.call(key('south', 'operator'), 'DELETE', `/v1/keys/${ids[0].id}`)).statusCode).toBe(404)
     expect((await server.call(key('south', 'viewer'), 'GET', '/v1/deliveries')).json()).toEqual({ items: [], next: null })
     expect((await server.call(key('south', 'viewer'), 'GET', '/v1/accounts/A')).json()).toMatchObject({ name: 'south' })
+  })
+
+  it('answers 404 in every route of an account or meter', async () => {
+    const document = (await server.call(null, 'GET', '/openapi.json')).json<{ paths: Record<string, Record<string, unknown>> }>()
+    const member = await memberToken(['A'])
+    const { body: made } = await server.call(key('north', 'operator'), 'PUT', '/v1/accounts', [{ account: 'north-alone' }])
+    expect(made).toContain('"rejected":0')
+    for (const [path, methods] of Object.entries(document.paths)) {
+      if (!/^\/v1\/(accounts\/\{account\}|meters\/\{meter\})\/./.test(path)) continue
+      for (const method of Object.keys(methods)) {
+        const url = path.replace('{account}', 'north-alone').replace('{meter}', 'only-north').replace('{id}', '00000000-0000-7000-8000-000000000000')
+          + (path.endsWith('explain') ? '?at=2026-01-01T00:00:00Z' : '')
+        const body = path.endsWith('verify') ? { code: '123456' } : path.endsWith('thresholds') ? { kind: 'day-usage', limit: 5 }
+          : path.endsWith('thresholds/{id}') ? { limit: 5 } : path.endsWith('billing-periods') ? [{ start: '2026-01-01', end: '2026-02-01' }]
+            : path.endsWith('contacts') ? { channel: 'email', address: 'a@example.org', consent: { categories: ['usage'], text: 'yes', via: 'portal' } } : undefined
+        const send = method === 'post' || method === 'put' || method === 'patch' ? body : undefined
+        for (const [who, credential] of [['south', key('south', 'operator')], ['member', member]]) {
+          const answer = await server.call(credential, method.toUpperCase() as 'GET', url, send)
+          const expected = who === 'member' && method === 'put' ? 403 : 404
+          expect([who, method, url, answer.statusCode, answer.body]).toEqual([who, method, url, expected, expect.any(String)])
+          if (expected === 404) expect([url, answer.json<{ code: string }>().code]).toEqual([url, path.includes('{account}') ? 'account-not-found' : 'meter-not-found'])
+        }
+      }
+    }
   })
 
   it('shows a member their accounts alone, and of a meter only their own time', async () => {
@@ -188,6 +225,41 @@ describe('keys and tokens', () => {
     expect((await mint({ accounts: ['A'], ttlSeconds: 59 })).statusCode).toBe(422)
     expect((await mint({ accounts: ['A'], ttlSeconds: 86_401 })).statusCode).toBe(422)
     expect((await mint({ accounts: ['A', 'Z'] })).json()).toMatchObject({ code: 'unknown-account', at: '/accounts/1' })
+  })
+})
+
+describe('another issuer', () => {
+  it('is believed by its published keys alone', async () => {
+    const { publicKey, privateKey } = await generateKeyPair('ES256')
+    const jwks = JSON.stringify({ keys: [{ ...await exportJWK(publicKey), kid: 'k1', alg: 'ES256' }] })
+    let isUp = true
+    const publisher = createServer((_request, response) => void response.writeHead(isUp ? 200 : 500, { 'content-type': 'application/json' }).end(jwks))
+    await new Promise<void>((resolve) => publisher.listen(0, '127.0.0.1', resolve))
+    const { port } = publisher.address() as AddressInfo
+    const issuer = { jwksUrl: `http://127.0.0.1:${port}/keys`, issuer: 'https://login.north.example', audience: 'usage', accountsClaim: 'services' }
+    const foreign = testServer(db.pool, { context: { issuer, now: () => nowMs } })
+    const token = (claims: JWTPayload, signer: CryptoKey | Uint8Array = privateKey, alg = 'ES256') =>
+      new SignJWT({ iss: issuer.issuer, aud: 'usage', utility: 'north', services: ['A'], exp: Math.floor(nowMs / 1000) + 60, ...claims })
+        .setProtectedHeader({ alg, kid: 'k1' }).sign(signer)
+    const status = async (server: TestServer, credential: string, account = 'A') => (await server.call(credential, 'GET', `/v1/accounts/${account}`)).statusCode
+    try {
+      expect(await status(foreign, await token({}))).toBe(200)
+      expect(await status(foreign, await token({}), 'B')).toBe(404)
+      expect(await status(foreign, await token({ aud: 'other' }))).toBe(401)
+      expect(await status(foreign, await token({ iss: 'https://evil.example' }))).toBe(401)
+      expect(await status(foreign, await token({ services: 'A' }))).toBe(401)
+      expect(await status(foreign, await token({ utility: 'nowhere' }))).toBe(401)
+      expect(await status(foreign, await token({ exp: Math.floor(nowMs / 1000) - 31 }))).toBe(401)
+      expect(await status(foreign, await token({}, new TextEncoder().encode(JSON.stringify(await exportJWK(publicKey))), 'HS256'))).toBe(401)
+      expect(await status(server, await token({}))).toBe(401)
+      isUp = false
+      const cold = testServer(db.pool, { context: { issuer, now: () => nowMs } })
+      expect(await status(cold, await token({}))).toBe(503)
+      await cold.app.close()
+    } finally {
+      await foreign.app.close()
+      await new Promise((resolve) => publisher.close(resolve))
+    }
   })
 })
 

@@ -33,8 +33,45 @@ const WITH_BODY = [
   code(422, 'unknown-member', 'a member that the call does not know'),
 ]
 
+const UNKNOWN_ENCODING = code(415, 'unsupported-encoding', 'Content-Encoding is not taken')
+
+/** What a push may be answered with, beside its receipt. */
+const PUSHED = [
+  code(400, 'empty-body', 'there is nothing in the body'),
+  code(400, 'encoding-unsupported', 'the text is UTF-16 or UTF-32'),
+  code(400, 'invalid-utf8', 'the header row is not UTF-8'),
+  code(400, 'malformed-csv', 'the body is not CSV'),
+  code(400, 'malformed-gzip', 'the body is not the gzip that it claims to be'),
+  code(403, 'source-not-allowed', 'the key may not push for this source'),
+  code(404, 'unknown-utility', 'the utility is gone'),
+  code(409, 'idempotency-key-in-use', 'a push with this key is under way'),
+  code(409, 'utility-zone-unset', 'the utility has no time zone yet'),
+  code(413, 'record-too-large', 'one record is larger than a transaction may be'),
+  UNKNOWN_ENCODING,
+  code(415, 'unsupported-charset', 'the body is not UTF-8'),
+  code(415, 'unsupported-format', 'the format is unknown or cannot be told'),
+  code(422, 'duplicate-column', 'a column comes twice'),
+  code(422, 'idempotency-key-reused', 'the key was used with another body'),
+  code(422, 'interval-unknown', 'nothing states the length of the intervals'),
+  code(422, 'invalid-idempotency-key', 'an Idempotency-Key that cannot be kept'),
+  code(422, 'invalid-instant', 'not RFC 3339 with an offset'),
+  code(422, 'invalid-purpose', 'an X-Purpose that is not known'),
+  code(422, 'invalid-source', 'an X-Source that cannot be kept'),
+  code(422, 'invalid-version', 'an X-Version that is no instant'),
+  code(422, 'meter-invalid', 'the file names a meter that cannot be one'),
+  code(422, 'missing-column', 'a column that is needed is missing'),
+  code(422, 'missing-member', 'a member that is needed is missing'),
+  code(422, 'unknown-column', 'a column that is not known'),
+  code(422, 'unknown-mapping', 'no mapping of this name'),
+  code(422, 'unknown-zone', 'not an IANA time zone'),
+  code(422, 'wrong-type', 'a member has a wrong type'),
+  code(429, 'busy', 'too much waits; Retry-After says when to come again'),
+  code(429, 'too-much-in-flight', 'more bytes are being settled than memory is set aside for'),
+]
+
 /** By part of the address. */
 const BY_ADDRESS: { part: string; codes: ProblemCode[] }[] = [
+  { part: '/v1/reads', codes: PUSHED },
   { part: '/:account', codes: [
     code(404, 'account-not-found', 'no such account in the utility, or not in the token'),
     code(409, 'utility-zone-unset', 'the utility has no time zone yet')] },
@@ -49,8 +86,37 @@ const DECLARED = [
   code(400, 'malformed-csv', 'the body is not CSV'),
   code(403, 'other-utility', 'only an operator of the installation may reach another utility'),
   code(404, 'contact-not-found', 'no such contact of the account'),
+  code(404, 'contact-not-found', 'no such contact of the account'),
+  code(404, 'interval-not-found', 'no channel of the meter counts at that instant'),
+  code(404, 'threshold-not-found', 'no such threshold of the account'),
+  code(404, 'unknown-delivery', 'no such delivery'),
+  code(405, 'method-not-allowed', 'the address takes other methods'),
+  code(406, 'not-acceptable', 'no representation that the Accept header allows'),
+  code(409, 'already-withdrawn', 'the delivery was withdrawn before'),
+  code(409, 'contact-exists', 'the account has this address already'),
+  code(409, 'contact-not-pending', 'the contact does not wait for a code'),
+  code(409, 'not-withdrawable', 'a withdrawal cannot be withdrawn'),
+  code(409, 'quarantine-changed', 'another replay took these records'),
+  code(409, 'utility-zone-unset', 'the utility has no time zone yet'),
+  code(410, 'cursor-expired', 'the cursor is older than what is kept'),
+  code(414, 'malformed-request', 'the address is too long'),
+  code(422, 'code-expired', 'the code is too old or was tried too often'),
+  code(422, 'code-wrong', 'not the code that was sent'),
+  code(422, 'flow-unsupported', 'a threshold does not watch this flow'),
+  code(422, 'invalid-address', 'not an address that messages reach'),
+  code(422, 'invalid-limit', 'a limit out of range, or with too many decimals'),
+  code(422, 'invalid-range', 'from and to make no range'),
+  code(422, 'kind-unsupported', 'no threshold of this kind'),
+  code(422, 'range-too-large', 'more than one answer gives at this resolution'),
+  code(422, 'too-many-contacts', 'the account has as many contacts as it may'),
+  code(422, 'too-many-thresholds', 'the account has as many thresholds as it may'),
+  code(422, 'unknown-contact', 'no such contact of the account'),
+  code(422, 'unknown-meter', 'no such meter of the account'),
+  code(429, 'too-many-codes', 'codes are sent so often only'),
+  code(503, 'issuer-unavailable', 'the keys of the token\'s issuer cannot be fetched'),
   code(404, 'delivery-not-found', 'no such delivery of the utility or of the key\'s sources'),
   code(404, 'interval-not-found', 'no channel of the meter counts at that instant'),
+  code(404, 'not-found', 'nothing is at this address'),
   code(404, 'key-not-found', 'no such key in the utility'),
   code(404, 'source-not-found', 'no such source in the utility'),
   code(404, 'threshold-not-found', 'no such threshold of the account'),
@@ -89,7 +155,13 @@ const DECLARED = [
   code(503, 'ingest-elsewhere', 'this process does not settle reads'),
 ]
 
-/** The codes that a route may answer. */
+/** Every code there is: what the sources throw is held against this list. */
+export const allCodes: readonly ProblemCode[] = [
+  ...COMMON, ...AUTHORISED, ...WITH_BODY, ...BY_ADDRESS.flatMap((a) => a.codes), ...DECLARED,
+]
+
+/** The codes that a route may answer. @throws Error where the route declares one that is not listed here */
+
 export function codesOf(route: { method: string; url: string; config: FastifyContextConfig }): ProblemCode[] {
   const found = [...COMMON]
   if (route.config.roles !== undefined) {
@@ -98,7 +170,9 @@ export function codesOf(route: { method: string; url: string; config: FastifyCon
     for (const { part, codes } of BY_ADDRESS) if (route.url.includes(part)) found.push(...codes)
   }
   for (const name of route.config.problems ?? []) {
-    found.push(DECLARED.find((c) => c.code === name) ?? { code: name, status: 422, meaning: 'see its detail' })
+    const known = allCodes.find((c) => c.code === name)
+    if (known === undefined) throw new Error(`the problem code ${name} is not in problem-codes.ts`)
+    found.push(known)
   }
-  return [...new Map(found.map((c) => [c.code, c])).values()]
+  return [...new Map(found.map((c) => [`${c.status} ${c.code}`, c])).values()]
 }

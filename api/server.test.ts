@@ -1,10 +1,13 @@
+import { readFile, readdir } from 'node:fs/promises'
 import { connect } from 'node:net'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Type } from 'typebox'
 import { testServer, type TestServer } from '../test/api-server.js'
 import { testDatabase, type TestDatabase } from '../test/database.js'
 import { ApiError } from '../engine/problem.js'
 import type { RouteModule } from './context.js'
+import { allCodes } from './problem-codes.js'
 import { apiRoutes } from './routes/index.js'
 
 let db: TestDatabase
@@ -144,6 +147,22 @@ interface OpenApi {
     responses: Record<string, { description: string; content?: Record<string, { schema?: { 'x-codes'?: string[] } }> }>
   }>>
 }
+
+describe('the codes of problems', () => {
+  it('are those that the sources throw, with their status', async () => {
+    const known = new Set(allCodes.map((c) => `${c.status} ${c.code}`))
+    const thrown = new Set<string>()
+    for (const folder of ['api', 'engine', 'ingest']) {
+      for (const file of await readdir(folder, { recursive: true })) {
+        if (!file.endsWith('.ts') || file.endsWith('.test.ts')) continue
+        const text = await readFile(join(folder, file), 'utf8')
+        for (const [, status, name] of text.matchAll(/new (?:Api|Body)Error\(\s*(\d{3}), '([a-z0-9-]+)'/g)) thrown.add(`${status} ${name}`)
+      }
+    }
+    expect(thrown.size).toBeGreaterThan(20)
+    expect([...thrown].filter((t) => !known.has(t))).toEqual([])
+  })
+})
 
 describe('the API document', () => {
   it('describes every route with a name of its own, its answers and its problems', async () => {

@@ -20,6 +20,8 @@ export const DEFAULT_UTILITY = 'default'
 export function openLog(settings: Pick<Settings, 'logLevel'>): Logger {
   const options = {
     level: settings.logLevel,
+    // Only what tells what went wrong: pg's errors carry their whole client.
+    serializers: { err: (err: Error & { code?: string }) => ({ type: err.name, code: err.code, message: err.message, stack: err.stack }) },
     redact: ['req.headers.authorization', 'headers.authorization', '*.password', '*.address', '*.key'],
   }
   return process.stderr.isTTY
@@ -46,7 +48,10 @@ export async function openDatabase(settings: Settings, log: Logger): Promise<Dat
   try {
     const { applied } = await migrate(url)
     if (applied.length > 0) log.info({ applied }, 'schema brought up')
-    pool = openPool(url, 12, 'meterline', (err) => log.warn({ err }, 'an idle database connection broke'))
+    let closing = false
+    pool = openPool(url, 12, 'meterline', (err) => {
+      if (!closing) log.warn({ err }, 'an idle database connection broke')
+    })
     const opened = pool
     const storage = await openStorage(pool)
     await storage.makeAhead(Date.now())
@@ -56,6 +61,7 @@ export async function openDatabase(settings: Settings, log: Logger): Promise<Dat
     return {
       url, pool: opened, storage, secretKey: secretKeyOf(settings), firstKey,
       close: async () => {
+        closing = true
         await opened.end()
         await embedded?.stop()
       },

@@ -31,6 +31,8 @@ export interface ChangeSet {
   /** History loads raise no alert and keep the change feed quiet. */
   history: boolean
   setHoldsReads: boolean
+  /** Differences of the load that the caller writes itself, once, at the end of several change sets. */
+  load?: LoadDifference
   /** Writes the caller's rows, given what the commit did to alerts. */
   record: (alerts: { raised: number; retracted: number }) => Promise<void>
 }
@@ -41,7 +43,7 @@ export async function applyChanges(client: pg.PoolClient, set: ChangeSet): Promi
   await updateBlocks(client, changes.filter((c) => c.before !== null).map((c) => c.after))
   await insertRevisions(client, set.revisions, set.atUs)
 
-  const load = new LoadDifference(set.zone)
+  const load = set.load ?? new LoadDifference(set.zone)
   const alone = changes.filter((c) => !set.shared.has(c.channel.channelId))
   for (const c of alone) {
     if (!c.channel.meter.isMain) continue
@@ -57,7 +59,7 @@ export async function applyChanges(client: pg.PoolClient, set: ChangeSet): Promi
   if (set.setHoldsReads && changes.length > 0) {
     await client.query('update utility set holds_reads = true where utility_id = $1 and not holds_reads', [set.utilityId])
   }
-  await load.write(client, set.utilityId)
+  if (set.load === undefined) await load.write(client, set.utilityId)
   return alerts
 }
 
@@ -104,10 +106,12 @@ async function applySpans(client: pg.PoolClient, set: ChangeSet, load: LoadDiffe
   for (const c of touched) changed.set(blockKey(c.channel.channelId, c.after.day), c)
   const extra: { ref: ChannelRef; day: number }[] = []
   for (const id of ids) {
+    // Several stretches may reach over one day.
+    const days = new Set<number>()
     for (const [from, to] of difference(before.get(id) ?? null, after.get(id)!)) {
-      const reach = await reachOf(client, id, from, to)
-      for (const day of reach) if (!changed.has(blockKey(id, day))) extra.push({ ref: refs.get(id)!, day })
+      for (const day of await reachOf(client, id, from, to)) days.add(day)
     }
+    for (const day of days) if (!changed.has(blockKey(id, day))) extra.push({ ref: refs.get(id)!, day })
   }
   const blocks = await readBlocks(client, extra.map((e) => e.ref.channelId), extra.map((e) => e.day))
   for (const c of changed.values()) {

@@ -10,8 +10,8 @@ import type { SourceSettings } from './source-settings.js'
 import { blockKey, readBlocks } from './store/blocks.js'
 import { lockChannels, makeChannels, markShared } from './store/channels.js'
 import { REGISTRY_LOCK, type Pool } from './store/db.js'
-import { claimId, claimKeys, claimVersions, clean, extendDelivery, insertDeliveries, insertQuarantine, readReceipt, retakeKey,
-  acceptedMsOf, type DeliveryRow, type QuarantineRow } from './store/deliveries.js'
+import { claimId, claimKeys, claimVersions, clean, extendDelivery, insertDeliveries, insertQuarantine, openDeliveries, readReceipt,
+  readReceipts, retakeKey, acceptedMsOf, type DeliveryRow, type QuarantineRow } from './store/deliveries.js'
 import type { Storage } from './store/storage.js'
 import type { NotifySecrets } from './contacts/seal.js'
 import { getZone, type Zone } from './time/zone.js'
@@ -127,24 +127,31 @@ export async function commitGroup(
   await map.refresh(client, utility.epoch)
 
   const outcomes = new Array<SettleOutcome | undefined>(submissions.length)
-  await claim(client, utilityId, utility.zone, submissions, outcomes)
-  const live = submissions.map((s, i) => ({ s, i, no: numbers[i] })).filter(({ i }) => outcomes[i] === undefined)
+  const repeats = await claim(client, utilityId, utility.zone, submissions, outcomes)
+  const open = await openDeliveries(client, submissions.filter((s) => s.part > 1).map((s) => s.deliveryId))
+  const live = submissions.map((s, i) => ({ s, i, no: open.get(s.deliveryId) ?? numbers[i] }))
+    .filter(({ i }) => outcomes[i] === undefined && !repeats.has(i))
+  let made: MadeChannel[] = []
   if (live.length > 0) {
     const versions = await versionsOf(client, live.map(({ s }) => s))
     const entries = live.map(({ s, i, no }, delivery) => planEntry(s, i, no, versions[delivery], delivery, map, utility, world))
     const names = new Set(entries.flatMap((e) => e.submission.settings.unknownMeters === 'register' ? [...e.plan.unknown] : []))
     if (names.size > 0) throw new RegisterMeters([...names])
-    const receipts = await settleEntries(client, world, utilityId, map, utility, entries)
-    entries.forEach((e, k) => { outcomes[e.index] = { status: 'settled', receipt: receipts[k] } })
+    const settled = await settleEntries(client, world, utilityId, map, utility, entries)
+    entries.forEach((e, k) => { outcomes[e.index] = { status: 'settled', receipt: settled.receipts[k] } })
+    made = settled.made
   }
   await client.query('commit')
-  for (const made of pendingChannels.get(client) ?? []) map.addChannel(made.meterId, made.channelId, made.flow, made.intervalS)
-  pendingChannels.delete(client)
+  // Only now: channels of a transaction that was rolled back do not exist.
+  for (const c of made) map.addChannel(c.meterId, c.channelId, c.flow, c.intervalS)
+  for (const [i, first] of repeats) {
+    const outcome = outcomes[first]
+    outcomes[i] = outcome?.status === 'settled' ? { status: 'repeated', receipt: outcome.receipt } : outcome
+  }
   return outcomes as SettleOutcome[]
 }
 
-/** Channels made in the open transaction of a connection: they enter the map once they are committed. */
-const pendingChannels = new WeakMap<pg.PoolClient, { meterId: number; channelId: number; flow: ChannelRef['flow']; intervalS: number }[]>()
+type MadeChannel = Awaited<ReturnType<typeof makeChannels>>[number]
 
 interface Entry {
   submission: Submission
@@ -157,11 +164,27 @@ interface Entry {
   plan: Plan
 }
 
+/**
+ * Claims the idempotency keys and enters the outcome of those that are known. Returns the submissions that repeat
+ * another of the same group, with its index: they have its outcome.
+ */
 async function claim(
   client: pg.PoolClient, utilityId: number, zone: Zone, submissions: readonly Submission[], outcomes: (SettleOutcome | undefined)[],
-): Promise<void> {
-  const keyed = submissions.map((s, i) => ({ s, i })).filter(({ s }) => s.idempotencyKey !== null && s.part === 1)
-  if (keyed.length === 0) return
+): Promise<Map<number, number>> {
+  const repeats = new Map<number, number>()
+  const firsts = new Map<string, number>()
+  const keyed: { s: Submission; i: number }[] = []
+  submissions.forEach((s, i) => {
+    if (s.idempotencyKey === null || s.part !== 1) return
+    const id = claimId(s.sourceId, s.idempotencyKey)
+    const first = firsts.get(id)
+    if (first === undefined) {
+      firsts.set(id, i)
+      keyed.push({ s, i })
+    } else if (submissions[first].sha256.equals(s.sha256)) repeats.set(i, first)
+    else outcomes[i] = { status: 'key-reused' }
+  })
+  if (keyed.length === 0) return repeats
   const claims = await claimKeys(client, utilityId, keyed.map(({ s }) => ({
     sourceId: s.sourceId, key: s.idempotencyKey!, sha256: s.sha256, deliveryId: s.deliveryId })))
   for (const { s, i } of keyed) {
@@ -175,6 +198,7 @@ async function claim(
     if (found?.complete === true) outcomes[i] = { status: 'repeated', receipt: found.receipt }
     else await retakeKey(client, utilityId, s.sourceId, s.idempotencyKey!, s.deliveryId)
   }
+  return repeats
 }
 
 async function versionsOf(client: pg.PoolClient, submissions: readonly Submission[]): Promise<number[]> {
@@ -212,7 +236,7 @@ function countReads(batch: ReadBatch): number {
 
 async function settleEntries(
   client: pg.PoolClient, world: CommitWorld, utilityId: number, map: RegistryMap, utility: UtilityState, entries: Entry[],
-): Promise<Receipt[]> {
+): Promise<{ receipts: Receipt[]; made: MadeChannel[] }> {
   const pieces = entries.flatMap((e) => e.plan.pieces)
   const days = new Set<number>()
   for (const p of pieces) days.add(p.day)
@@ -222,7 +246,7 @@ async function settleEntries(
   if (accounts.length > 0) {
     await client.query('select 1 from account where account_id = any($1::int[]) order by account_id for no key update', [accounts])
   }
-  const shared = await resolveChannels(client, utilityId, pieces)
+  const { shared, made } = await resolveChannels(client, utilityId, pieces)
   pieces.sort((a, b) => a.channel.channelId - b.channel.channelId || a.day - b.day || a.delivery - b.delivery)
   const stored = await readStored(client, pieces)
   const atUs = world.now() * 1000
@@ -239,14 +263,9 @@ async function settleEntries(
     setHoldsReads: !utility.holdsReads,
     record: async (alerts) => writeDeliveries(client, utilityId, entries, merged, alerts),
   })
-  const receipts: Receipt[] = []
-  for (const e of entries) {
-    await e.submission.after?.(client, e.deliveryNo)
-    const found = await readReceipt(client, e.submission.deliveryId, utility.zone.name)
-    if (found === undefined) throw new Error(`delivery ${e.submission.deliveryId} was not written`)
-    receipts.push(found.receipt)
-  }
-  return receipts
+  for (const e of entries) await e.submission.after?.(client, e.deliveryNo)
+  const receipts = await readReceipts(client, entries.map((e) => e.submission.deliveryId), utility.zone.name)
+  return { receipts, made }
 }
 
 /** Accounts with thresholds that the pieces touch, ascending: the order in which everybody locks them. */
@@ -258,18 +277,15 @@ function watchedAccounts(map: RegistryMap, pieces: readonly Piece[]): number[] {
   return [...accounts].sort((a, b) => a - b)
 }
 
-/** Makes missing channels and locks all channels touched, with their siblings, in id order. Returns the shared ones. */
+/** Makes missing channels and locks all channels touched, with their siblings, in id order. */
 async function resolveChannels(
   client: pg.PoolClient, utilityId: number, pieces: readonly Piece[],
-): Promise<Set<number>> {
+): Promise<{ shared: Set<number>; made: MadeChannel[] }> {
   const missing = new Set<ChannelRef>()
   for (const p of pieces) if (p.channel.channelId < 0) missing.add(p.channel)
   const ids = new Set<number>()
-  if (missing.size > 0) {
-    const made = await makeChannels(client, utilityId, [...missing])
-    pendingChannels.set(client, made)
-    for (const c of made) ids.add(c.channelId)
-  } else pendingChannels.delete(client)
+  const made = missing.size === 0 ? [] : await makeChannels(client, utilityId, [...missing])
+  for (const c of made) ids.add(c.channelId)
   for (const p of pieces) {
     ids.add(p.channel.channelId)
     const { channels } = p.channel.meter
@@ -280,7 +296,7 @@ async function resolveChannels(
     const meterIds = [...new Set([...missing].map((c) => c.meter.meterId))]
     for (const id of await markShared(client, meterIds)) shared.add(id)
   }
-  return shared
+  return { shared, made }
 }
 
 async function readStored(client: pg.PoolClient, pieces: readonly Piece[]): ReturnType<typeof readBlocks> {

@@ -69,6 +69,7 @@ export function planBatch(batch: ReadBatch, context: PlanContext): Plan {
 }
 
 function planBlock(batch: ReadBatch, b: number, context: PlanContext, plan: Plan): void {
+  if (!hasReads(batch, batch.offset[b], batch.length[b])) return
   const name = batch.meters[b]
   const meter = context.map.meter(name)
   if (meter === undefined) {
@@ -163,7 +164,7 @@ function splitByDay(
   }
 }
 
-/** Daily reads: each is the one slot of its local day, whatever the day's length. */
+/** Daily reads: each is the one slot of its local day, whatever the day's length; days that do not exist have none. */
 function splitDaily(
   batch: ReadBatch, b: number, startS: number, meter: MeterRef, context: PlanContext, plan: Plan,
 ): void {
@@ -171,9 +172,10 @@ function splitDaily(
   const channel = channelOf(meter, batch.flow[b] as FlowCode, DAY_S)
   for (let i = 0; i < batch.length[b]; i++, day++) {
     const offset = batch.offset[b] + i
+    while (context.zone.dayStart(day + 1) === context.zone.dayStart(day)) day++
     const firstS = context.zone.dayStart(day)
     const endS = context.zone.dayStart(day + 1)
-    if (endS === firstS || batch.values[offset] === MISSING) continue
+    if (batch.values[offset] === MISSING) continue
     if (firstS > context.nowS + FUTURE_S) {
       refuseRange(batch, b, offset, batch.length[b] - i, plan, {
         code: 'future-read', outcome: 'quarantined', message: `reads from ${dayText(day)} on lie in the future`,
@@ -197,14 +199,16 @@ function channelOf(meter: MeterRef, flow: FlowCode, intervalS: number): ChannelR
   return { channelId: -1, meter, flow, intervalS }
 }
 
-/** Energy delivered or received cannot be negative: such reads alone are refused. */
+/** Energy delivered or received cannot be negative: such reads alone are refused, neighbours together. */
 function refuseNegative(batch: ReadBatch, b: number, plan: Plan): void {
   const from = batch.offset[b]
   const to = from + batch.length[b]
+  const isNegative = (v: number): boolean => v < 0 && v !== MISSING
   for (let i = from; i < to; i++) {
-    const v = batch.values[i]
-    if (v >= 0 || v === MISSING) continue
-    refuseRange(batch, b, i, 1, plan, {
+    if (!isNegative(batch.values[i])) continue
+    let end = i + 1
+    while (end < to && isNegative(batch.values[end])) end++
+    refuseRange(batch, b, i, end - i, plan, {
       code: 'negative-energy', outcome: 'quarantined',
       message: `${flowNames[batch.flow[b] as FlowCode]} energy cannot be negative`,
       help: 'push it as flow "net", or as flow "received" with its magnitude',
@@ -260,7 +264,7 @@ function hasReads(batch: ReadBatch, offset: number, count: number): boolean {
 /** A multiplier as a whole factor and a power of ten: 0.6 is 6 x 10^-1. */
 function decimalFactor(multiplier: number): { factor: number; shift: number } {
   let shift = 0
-  while (shift < 4 && !Number.isInteger(round9(multiplier * 10 ** shift))) shift++
+  while (shift < 9 && !Number.isInteger(round9(multiplier * 10 ** shift))) shift++
   return { factor: Math.round(multiplier * 10 ** shift), shift }
 }
 

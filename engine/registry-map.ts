@@ -126,8 +126,9 @@ export class RegistryMap {
   }
 
   #putMeter(row: MeterRow): void {
-    for (const name of this.#aliasesOf.get(row.meter_id) ?? []) this.#byName.delete(name)
     const known = this.#byId.get(row.meter_id)
+    // An alias that moved may belong to a meter that was put before this one.
+    for (const name of this.#aliasesOf.get(row.meter_id) ?? []) if (this.#byName.get(name) === known) this.#byName.delete(name)
     const meter: MeterRef = known ?? {
       meterId: row.meter_id, id: row.id, isMain: true, multiplier: 1, assignments: [], channels: [] }
     meter.id = row.id

@@ -156,9 +156,10 @@ export function merge(block: Block, offer: Offer): MergeResult {
   const common = Math.min(block.exponent, offer.exponent)
   const blockScale = 10 ** (block.exponent - common)
   const offerScale = 10 ** (offer.exponent - common)
-  const range = new FitRange(block, blockScale)
   const work = new Float64Array(block.vals.length)
   for (let i = 0; i < work.length; i++) work[i] = block.vals[i] === MISSING ? NaN : block.vals[i] * blockScale
+  // At one exponent everything fits; else what is offered must fit beside what would stand.
+  const range = blockScale === offerScale ? null : fitRange(block, work, offer, offerScale)
   let changed = false
 
   for (let i = 0; i < offer.count; i++) {
@@ -169,7 +170,7 @@ export function merge(block: Block, offer: Offer): MergeResult {
     const lane = offer.lanes === null ? offer.lane : offer.lanes[offer.offset + i]
     const stood = work[slot]
     if (Number.isNaN(stood)) {
-      if (!range.admits(value)) {
+      if (range !== null && !range.admits(value)) {
         result.unfit++
         result.unfitSlots.push(slot)
         continue
@@ -179,7 +180,7 @@ export function merge(block: Block, offer: Offer): MergeResult {
       const stoodLane = block.lane === null ? 0 : block.lane[slot]
       const stoodVersion = block.versions === null ? block.version : block.versions[slot]
       const wins = order(lane, offer.version, value, stoodLane, stoodVersion, stood) > 0
-      if (wins && value !== stood && !range.admits(value)) {
+      if (wins && value !== stood && range !== null && !range.admits(value)) {
         result.unfit++
         result.unfitSlots.push(slot)
         continue
@@ -314,6 +315,21 @@ function normalise(block: Block, work: Float64Array, exponent: number): void {
   }
 }
 
+/** What the values of the offer must fit beside; null where all that win fit together, as they nearly always do. */
+function fitRange(block: Block, work: Float64Array, offer: Offer, offerScale: number): FitRange | null {
+  const would = work.slice()
+  for (let i = 0; i < offer.count; i++) {
+    const raw = offer.values[offer.offset + i]
+    if (raw === MISSING) continue
+    const slot = offer.slot + i
+    const lane = offer.lanes === null ? offer.lane : offer.lanes[offer.offset + i]
+    const wins = Number.isNaN(work[slot]) || order(lane, offer.version, raw * offerScale, block.lane === null ? 0 : block.lane[slot],
+      block.versions === null ? block.version : block.versions[slot], work[slot]) > 0
+    if (wins) would[slot] = raw * offerScale
+  }
+  return new FitRange(would).fits ? null : new FitRange(work)
+}
+
 /**
  * Says which values a block can take in beside those that stand: all must be whole multiples of one power of ten and
  * fit 31 bits there. Widened by each value admitted.
@@ -323,8 +339,12 @@ class FitRange {
   /** Coarsest scale that divides every value. */
   #unit = 10 ** (COARSEST - FINEST)
 
-  constructor(block: Block, blockScale: number) {
-    for (const v of block.vals) if (v !== MISSING) this.#take(v * blockScale)
+  constructor(values: Float64Array) {
+    for (const v of values) if (!Number.isNaN(v)) this.#take(v)
+  }
+
+  get fits(): boolean {
+    return this.#greatest / this.#unit <= MAX_MANTISSA && this.#greatest <= Number.MAX_SAFE_INTEGER
   }
 
   admits(value: number): boolean {

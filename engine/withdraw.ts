@@ -1,6 +1,8 @@
 import type pg from 'pg'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { applyChanges } from './apply-changes.js'
 import { beginSettling, onConnection, type CommitWorld } from './commit.js'
+import { LoadDifference } from './load.js'
 import type { BlockChange } from './merge-pieces.js'
 import { ApiError } from './problem.js'
 import { MISSING, rankOf, type FlowCode } from './read-batch.js'
@@ -10,7 +12,7 @@ import { cloneBlock, restoreSlots, type Block, type SlotRecord } from './settle.
 import { blockKey, blocksOfDelivery, intArray, readBlocks, readRevisions, RevisionKind, type Revision, type StoredRevision }
   from './store/blocks.js'
 import { lockChannels } from './store/channels.js'
-import type { Pool } from './store/db.js'
+import { isRetryable, type Pool } from './store/db.js'
 import { acceptedMsOf, insertDeliveries, readReceipt } from './store/deliveries.js'
 
 /**
@@ -26,6 +28,7 @@ export interface Withdrawal {
 }
 
 const CHUNK = 10_000
+const MAX_ATTEMPTS = 6
 
 interface DeliveryToWithdraw {
   delivery_no: number
@@ -40,6 +43,17 @@ interface DeliveryToWithdraw {
 
 /** @throws ApiError 404 `unknown-delivery`, 409 `already-withdrawn` or `not-withdrawable` */
 export async function withdrawDelivery(pool: Pool, world: CommitWorld, what: Withdrawal): Promise<Receipt> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await withdrawOnce(pool, world, what)
+    } catch (err) {
+      if (!isRetryable(err) || attempt === MAX_ATTEMPTS) throw err
+      await sleep(5 * 2 ** attempt * (0.5 + Math.random()))
+    }
+  }
+}
+
+async function withdrawOnce(pool: Pool, world: CommitWorld, what: Withdrawal): Promise<Receipt> {
   return onConnection(pool, async (client) => {
     const { utility, numbers: [no] } = await beginSettling(client, what.utilityId, 1)
     const map = world.maps.get(what.utilityId) ?? new RegistryMap(what.utilityId)
@@ -49,10 +63,14 @@ export async function withdrawDelivery(pool: Pool, world: CommitWorld, what: Wit
     const atUs = world.now() * 1000
     let slots = 0
     const alerts = { raised: 0, retracted: 0 }
+    // Its rows are hot: written once, after all chunks.
+    const load = new LoadDifference(utility.zone)
     if (delivery.first_at !== null && delivery.last_end !== null) {
+      // The clocks of the door and of the database may differ.
+      const settled = [delivery.accepted_at.getTime(), delivery.settled_at.getTime()]
       const blocks = await blocksOfDelivery(client, delivery.delivery_no,
         utility.zone.dayOf(delivery.first_at.getTime() / 1000) - 1, utility.zone.dayOf(delivery.last_end.getTime() / 1000) + 1,
-        new Date(delivery.accepted_at.getTime() - 3_600_000), new Date(delivery.settled_at.getTime() + 3_600_000))
+        new Date(Math.min(...settled) - 3_600_000), new Date(Math.max(...settled) + 3_600_000))
       const refs = await channelRefs(client, map, blocks.map((b) => b.channelId))
       const accounts = new Set<number>()
       for (const ref of refs.values()) for (const a of ref.meter.assignments) if (map.isWatched(a.accountId)) accounts.add(a.accountId)
@@ -65,7 +83,7 @@ export async function withdrawDelivery(pool: Pool, world: CommitWorld, what: Wit
         slots += revisions.reduce((n, r) => n + r.slots.slots.length, 0)
         const effect = await applyChanges(client, {
           utilityId: what.utilityId, zone: utility.zone, map, secrets: world.secrets, now: world.now, changes, revisions, shared,
-          atUs, deliveryId: what.withdrawalId, deliveryNo: no, history: false, setHoldsReads: false,
+          atUs, deliveryId: what.withdrawalId, deliveryNo: no, history: false, setHoldsReads: false, load,
           record: () => Promise.resolve(),
         })
         alerts.raised += effect.raised
@@ -84,6 +102,7 @@ export async function withdrawDelivery(pool: Pool, world: CommitWorld, what: Wit
       alerts_raised: alerts.raised, alerts_retracted: alerts.retracted, problems: [], problem_count: 0,
       withdraws: delivery.delivery_no,
     }])
+    await load.write(client, what.utilityId)
     const written = await readReceipt(client, what.withdrawalId, utility.zone.name)
     await client.query('commit')
     return written!.receipt

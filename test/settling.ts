@@ -64,6 +64,8 @@ export interface TestUtility {
   /** Settles several deliveries in one group. */
   settleGroup(submissions: readonly Submission[]): Promise<SettleResult[]>
   withdraw(deliveryId: string): Promise<Receipt>
+  /** Takes an alias from one meter and gives it to another, in one registry write. */
+  moveAlias(alias: string, from: string, to: string): Promise<void>
   /** A further settler with a registry map and a pool of its own, as another process has. */
   another(pool: Pool): Promise<Settler>
 }
@@ -150,6 +152,13 @@ export async function testUtility(pool: Pool, zoneName = 'America/Chicago'): Pro
     withdraw(deliveryId) {
       clock.nowMs += 1000
       return withdrawDelivery(pool, world, { utilityId, deliveryId, withdrawalId: uuidv7(clock.nowMs) })
+    },
+    async moveAlias(alias, from, to) {
+      await registryWrite(pool, utilityId, async (client, epoch) => {
+        await client.query('update meter set aliases = array_remove(aliases, $1), epoch = $2 where meter_id = $3', [alias, epoch, ids.get(from)])
+        await client.query('update meter set aliases = aliases || $1::text, epoch = $2 where meter_id = $3', [alias, epoch, ids.get(to)])
+        await client.query('update meter_alias set meter_id = $3 where utility_id = $1 and alias = $2', [utilityId, alias, ids.get(to)])
+      })
     },
     async another(other) {
       return new Settler(other, await testWorld(other, () => clock.nowMs))
@@ -243,5 +252,15 @@ export async function storedLoad(pool: Pool, utilityId: number): Promise<{ flow:
   const { rows } = await pool.query<{ flow: number; hour: number; energy: string; coarse: string }>(
     `select flow, extract(epoch from hour)::float8 as hour, trim_scale(energy)::text as energy, trim_scale(coarse)::text as coarse
        from system_load where utility_id = $1 and (energy <> 0 or coarse <> 0) order by 1, 2`, [utilityId])
+  return rows
+}
+
+/** What waits in quarantine, with its records parsed. */
+export async function quarantineOf(
+  pool: Pool, utilityId: number,
+): Promise<{ reason: string; meter: string | null; reads: number; version: number; record: unknown }[]> {
+  const { rows } = await pool.query<{ reason: string; meter: string | null; reads: number; version: number; record: unknown }>(
+    `select reason, meter, reads, version, record::jsonb as record from quarantine
+      where utility_id = $1 and settled_by is null order by quarantine_id`, [utilityId])
   return rows
 }

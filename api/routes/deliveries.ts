@@ -101,7 +101,7 @@ export function deliveryRoutes(app: FastifyInstance, context: ApiContext): void 
   })
 
   app.post<{ Params: { id: string } }>('/v1/deliveries/:id/withdraw', {
-    config: { roles: ['operator'], problems: ['delivery-not-found', 'ingest-elsewhere'] },
+    config: { roles: ['operator'], problems: ['delivery-not-found', 'already-withdrawn', 'not-withdrawable', 'ingest-elsewhere'] },
     schema: {
       operationId: 'withdrawDelivery', tags: ['deliveries'], summary: 'Take a wrong delivery back: what stood before stands again',
       response: { 200: ReceiptSchema } },

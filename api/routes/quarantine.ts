@@ -49,7 +49,7 @@ export function quarantineRoutes(app: FastifyInstance, context: ApiContext): voi
   })
 
   app.post<{ Body: Static<typeof ReplayBody> }>('/v1/quarantine/replay', {
-    config: { roles: ['operator'], problems: ['ingest-elsewhere'] },
+    config: { roles: ['operator'], problems: ['quarantine-changed', 'ingest-elsewhere'] },
     schema: {
       operationId: 'replayQuarantine', tags: ['quarantine'], summary: 'Settle quarantined records again',
       body: ReplayBody, response: { 200: ReceiptSchema } },

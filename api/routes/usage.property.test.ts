@@ -179,7 +179,6 @@ function checkSteps(c: Case, answer: UsageAnswer): void {
     }
     s.values.forEach((value, i) => {
       const at = steps.get(i)
-      if (value !== (at === undefined || at.held.length === 0 ? null : energy(at.held))) console.log(c.query, s.flow, s.meter, s.start, s.intervalSeconds, i, value, c.model.segments.map((x) => JSON.stringify(x)).join('\n'), s.values.join(' ').slice(0, 600))
       expect(value).toBe(at === undefined || at.held.length === 0 ? null : energy(at.held))
       const missing = value === null ? 0 : at!.missing
       expect(s.missing?.find((m) => m.at === i)?.count ?? 0).toBe(missing)
@@ -214,5 +213,5 @@ it('usage equals the sum of its reads at every resolution, in every zone, over e
         }
       }
     }
-  }), { numRuns: RUNS, seed: 1495156906, endOnFailure: true })
+  }), { numRuns: RUNS, endOnFailure: true })
 }, 300_000)

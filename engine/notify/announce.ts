@@ -33,7 +33,8 @@ interface NewMessage {
 /**
  * Writes the messages of alert steps into the outbox, in the transaction that changed the alerts. Each contact is told
  * what it does not know: an alert goes to those who were not told that it stands, a correction to those who were.
- * Messages of earlier steps that have not been handed over are dropped.
+ * Messages of earlier steps that have not been handed over are dropped. Where one is with the server just now, nobody
+ * can say yet what the contact knows: the new one is written, waits for its end, and is dropped if it is not needed.
  *
  * @returns the number of messages written
  */
@@ -50,14 +51,18 @@ export async function announce(
   const messages: NewMessage[] = []
   for (const announcement of announcements) {
     for (const contact of byAccount.get(announcement.accountId) ?? []) {
-      const believes = told.get(`${announcement.alertId} ${contact.contact_id}`) === 'alert'
-      const due = announcement.purpose === 'correction' ? believes : !believes && contact.consented
-        && (announcement.contacts?.includes(contact.contact_id) ?? true)
-      if (due) messages.push({ id: randomUUID(), announcement, contact, text: announcement.texts[contact.channel] })
+      const last = told.get(`${announcement.alertId} ${contact.contact_id}`)
+      const isNews = last?.is_open === true || (last?.purpose === 'alert') === (announcement.purpose === 'correction')
+      if (isNews && (announcement.purpose === 'correction' || isAddressed(announcement, contact))) messages.push({ id: randomUUID(), announcement, contact, text: announcement.texts[contact.channel] })
     }
   }
   await insertMessages(db, messages, input)
   return messages.length
+}
+
+/** True where the contact wants usage alerts and the threshold does not name others. */
+function isAddressed(announcement: Announcement, contact: ContactRow): boolean {
+  return contact.consented && (announcement.contacts?.includes(contact.contact_id) ?? true)
 }
 
 /** Drops messages that no sender has begun to hand over; in id order, so that two droppers cannot deadlock. */
@@ -71,14 +76,20 @@ async function dropUnsent(db: Queryable, alertIds: string[], now: Date): Promise
        from unsent where m.message_id = unsent.message_id`, [alertIds, now])
 }
 
+interface LastTold {
+  purpose: 'alert' | 'correction'
+  /** It is with the server: it may yet turn out not to have been taken. */
+  is_open: boolean
+}
+
 /** What each contact was told last about each alert; a message whose fate is unknown counts as told. */
-async function lastTold(db: Queryable, alertIds: string[]): Promise<Map<string, 'alert' | 'correction'>> {
-  const { rows } = await db.query<{ alert_id: string; contact_id: string; purpose: 'alert' | 'correction' }>(
-    `select distinct on (alert_id, contact_id) alert_id, contact_id, purpose
+async function lastTold(db: Queryable, alertIds: string[]): Promise<Map<string, LastTold>> {
+  const { rows } = await db.query<LastTold & { alert_id: string; contact_id: string }>(
+    `select distinct on (alert_id, contact_id) alert_id, contact_id, purpose, state = 'sending' as is_open
        from message
       where alert_id = any($1::uuid[]) and state in ('sending', 'sent', 'unknown', 'captured')
       order by alert_id, contact_id, alert_step desc`, [alertIds])
-  return new Map(rows.map((r) => [`${r.alert_id} ${r.contact_id}`, r.purpose]))
+  return new Map(rows.map((r) => [`${r.alert_id} ${r.contact_id}`, r]))
 }
 
 async function activeContacts(db: Queryable, accountIds: number[]): Promise<ContactRow[]> {

@@ -1,35 +1,52 @@
 import { MISSING } from '../read-batch.js'
 import type { Block, SlotRecord } from '../settle.js'
+import { arrayParsers } from './array-text.js'
 import { CopyWriter } from './copy.js'
-import { typeParsers, type Client } from './db.js'
+import type { Client } from './db.js'
 
 /** The day blocks: reading what stands, writing new and changed ones, and their revisions. */
 
 const COLUMNS = ['channel_id', 'day', 'first_at', 'interval_s', 'exponent', 'total', 'peak', 'peak_slot', 'present',
   'estimated', 'version', 'delivery_no', 'settled_at', 'restated_at', 'vals', 'lane', 'versions'] as const
 
-const PG_EPOCH_US = 946_684_800_000_000
-const PG_EPOCH_DAY = 10_957
-
 /** Key of a block in a map: channel and day as one number. */
 export function blockKey(channelId: number, day: number): number {
   return channelId * 65_536 + day
 }
 
+/** The select list of a whole block; read it with {@link arrayParsers} and {@link blockOf}. @param t alias of channel_day */
+export function blockColumns(t: string): string {
+  return `${t}.channel_id, ${t}.day - date '1970-01-01' as day, extract(epoch from ${t}.first_at)::float8 as first_s,
+    ${t}.interval_s, ${t}.exponent, ${t}.total, ${t}.peak, ${t}.peak_slot, ${t}.present, ${t}.estimated, ${t}.version,
+    ${t}.delivery_no, (extract(epoch from ${t}.settled_at) * 1000000)::int8 as settled_us,
+    (extract(epoch from ${t}.restated_at) * 1000000)::int8 as restated_us, ${t}.vals, ${t}.lane, ${t}.versions`
+}
+
+export interface BlockRow {
+  channel_id: number
+  day: number
+  first_s: number
+  interval_s: number
+  exponent: number
+  total: number
+  peak: number | null
+  peak_slot: number | null
+  present: number
+  estimated: number
+  version: number
+  delivery_no: number
+  settled_us: number
+  restated_us: number | null
+  vals: Int32Array
+  lane: Int16Array | null
+  versions: Float64Array | null
+}
+
 const SELECT = `
-  select c.channel_id, c.day, c.first_at, c.interval_s, c.exponent, c.total, c.peak, c.peak_slot, c.present, c.estimated,
-         c.version, c.delivery_no, c.settled_at, c.restated_at, c.vals, c.lane, c.versions
+  select ${blockColumns('c')}
     from unnest($1::int[], $2::date[]) as k(channel_id, day)
-    join channel_day c on c.channel_id = k.channel_id and c.day = k.day`
-
-export const rawBinary = {
-  getTypeParser: (_oid: number, format?: string) => {
-    if (format === 'binary') return (value: Buffer) => value
-    return typeParsers.getTypeParser(_oid, 'text') as (text: string) => unknown
-  },
-} as typeof typeParsers
-
-export interface RawRow { [column: string]: Buffer | null }
+    join channel_day c on c.channel_id = k.channel_id and c.day = k.day
+   where c.day between date '1970-01-01' + $3::int and date '1970-01-01' + $4::int`
 
 /**
  * The stored blocks among the channel-days asked for, by blockKey(). Plain reads: the caller holds the channels' locks.
@@ -38,74 +55,34 @@ export interface RawRow { [column: string]: Buffer | null }
 export async function readBlocks(client: Client, channelIds: number[], days: number[]): Promise<Map<number, Block>> {
   const found = new Map<number, Block>()
   if (channelIds.length === 0) return found
-  // pg's types take binary values as they are; its declarations know nothing of the binary flag.
-  const query = {
-    text: SELECT, values: [intArray(channelIds), dateArray(days)], binary: true, types: rawBinary,
-  }
-  const { rows } = await client.query<RawRow>(query)
-  for (const row of rows) {
-    const block = blockOf(row)
-    found.set(blockKey(block.channelId, block.day), block)
-  }
+  const { rows } = await client.query<BlockRow>({
+    text: SELECT, values: [intArray(channelIds), dateArray(days), ...bounds(days)], types: arrayParsers,
+  })
+  for (const row of rows) found.set(blockKey(row.channel_id, row.day), blockOf(row))
   return found
 }
 
-export function blockOf(row: RawRow): Block {
-  const vals = int4Values(row.vals!)
+/** The block of a row that was read with {@link blockColumns}. */
+export function blockOf(row: BlockRow): Block {
   return {
-    channelId: row.channel_id!.readInt32BE(0),
-    day: row.day!.readInt32BE(0) + PG_EPOCH_DAY,
-    firstS: instantUs(row.first_at!) / 1_000_000,
-    intervalS: row.interval_s!.readInt32BE(0),
-    exponent: row.exponent!.readInt16BE(0),
-    vals,
-    lane: row.lane === null ? null : int2Values(row.lane),
-    version: Number(row.version!.readBigInt64BE(0)),
-    versions: row.versions === null ? null : int8Values(row.versions),
-    present: row.present!.readInt16BE(0),
-    estimated: row.estimated!.readInt16BE(0),
-    total: Number(row.total!.readBigInt64BE(0)),
-    peak: row.peak === null ? 0 : row.peak.readInt32BE(0),
-    peakSlot: row.peak_slot === null ? -1 : row.peak_slot.readInt16BE(0),
-    deliveryNo: Number(row.delivery_no!.readBigInt64BE(0)),
-    settledAtUs: instantUs(row.settled_at!),
-    restatedAtUs: row.restated_at === null ? 0 : instantUs(row.restated_at),
+    channelId: row.channel_id,
+    day: row.day,
+    firstS: row.first_s,
+    intervalS: row.interval_s,
+    exponent: row.exponent,
+    vals: row.vals,
+    lane: row.lane,
+    version: row.version,
+    versions: row.versions,
+    present: row.present,
+    estimated: row.estimated,
+    total: row.total,
+    peak: row.peak ?? 0,
+    peakSlot: row.peak_slot ?? -1,
+    deliveryNo: row.delivery_no,
+    settledAtUs: row.settled_us,
+    restatedAtUs: row.restated_us ?? 0,
   }
-}
-
-function instantUs(b: Buffer): number {
-  return Number(b.readBigInt64BE(0)) + PG_EPOCH_US
-}
-
-export function int4Values(b: Buffer): Int32Array {
-  if (b.readInt32BE(0) === 0) return new Int32Array(0)
-  const n = b.readInt32BE(12)
-  const out = new Int32Array(n)
-  let at = 20
-  for (let i = 0; i < n; i++) {
-    if (b.readInt32BE(at) === -1) {
-      out[i] = MISSING
-      at += 4
-    } else {
-      out[i] = b.readInt32BE(at + 4)
-      at += 8
-    }
-  }
-  return out
-}
-
-export function int2Values(b: Buffer): Int16Array {
-  const n = b.readInt32BE(0) === 0 ? 0 : b.readInt32BE(12)
-  const out = new Int16Array(n)
-  for (let i = 0; i < n; i++) out[i] = b.readInt16BE(24 + i * 6)
-  return out
-}
-
-function int8Values(b: Buffer): Float64Array {
-  const n = b.readInt32BE(0) === 0 ? 0 : b.readInt32BE(12)
-  const out = new Float64Array(n)
-  for (let i = 0; i < n; i++) out[i] = Number(b.readBigInt64BE(24 + i * 12))
-  return out
 }
 
 /** Inserts blocks that do not stand yet, by binary COPY. The caller gives them in key order. */
@@ -123,7 +100,8 @@ export async function updateBlocks(client: Client, blocks: readonly Block[]): Pr
   await client.query(
     `insert into channel_day (${COLUMNS.join(', ')}) select ${COLUMNS.join(', ')} from channel_day_stage
       order by channel_id, day on conflict (channel_id, day) do update set ${set}`)
-  await client.query('truncate channel_day_stage')
+  // Not truncate, which writes to the catalog each time; what is deleted here goes at the commit.
+  await client.query('delete from channel_day_stage')
 }
 
 async function copyBlocks(client: Client, table: string, blocks: readonly Block[]): Promise<void> {
@@ -228,6 +206,17 @@ function dateArray(days: readonly number[]): string {
   return `{${texts.join(',')}}`
 }
 
+/** First and last of the days: with them the planner leaves out the other partitions. */
+function bounds(days: readonly number[]): [number, number] {
+  let first = Infinity
+  let last = -Infinity
+  for (const day of days) {
+    if (day < first) first = day
+    if (day > last) last = day
+  }
+  return [first, last]
+}
+
 /** A revision as it was written; see migration 0001. */
 export interface StoredRevision {
   channelId: number
@@ -237,7 +226,10 @@ export interface StoredRevision {
   slots: SlotRecord
 }
 
-/** Revisions of the channel-days asked for, oldest first within each. */
+/**
+ * Revisions of the channel-days asked for, oldest first within each: in the order of their commits, which the sequence
+ * has, as it is drawn under the channel's lock; the clocks of several machines may differ.
+ */
 export async function readRevisions(client: Client, channelIds: number[], days: number[]): Promise<StoredRevision[]> {
   const { rows } = await client.query<{
     channel_id: number; day: number; kind: number; delivery_no: number; slots: number[]; exponent: number
@@ -247,7 +239,7 @@ export async function readRevisions(client: Client, channelIds: number[], days: 
             r.old_vals, r.old_lane::int[] as old_lane, r.old_versions::text[] as old_versions
        from unnest($1::int[], $2::date[]) as k(channel_id, day)
        join revision r on r.channel_id = k.channel_id and r.day = k.day
-      order by r.channel_id, r.day, r.at, r.seq`, [intArray(channelIds), dateArray(days)])
+      order by r.channel_id, r.day, r.seq`, [intArray(channelIds), dateArray(days)])
   return rows.map((r) => ({
     channelId: r.channel_id, day: r.day, kind: r.kind, deliveryNo: r.delivery_no,
     slots: {

@@ -101,10 +101,10 @@ export async function settleSpans(
     `select k.channel_id,
             (select extract(epoch from d.first_at)::float8 + d.interval_s
                     * ((select min(o) from unnest(d.vals) with ordinality as u(v, o) where v is not null) - 1)
-               from channel_day d where d.channel_id = k.channel_id order by d.day limit 1) as first_s,
+               from channel_day d where d.channel_id = k.channel_id and d.present > 0 order by d.day limit 1) as first_s,
             (select extract(epoch from d.first_at)::float8 + d.interval_s
                     * (select max(o) from unnest(d.vals) with ordinality as u(v, o) where v is not null)
-               from channel_day d where d.channel_id = k.channel_id order by d.day desc limit 1) as end_s
+               from channel_day d where d.channel_id = k.channel_id and d.present > 0 order by d.day desc limit 1) as end_s
        from unnest($1::int[]) as k(channel_id)`, [intArray(ids)])
   const reach = new Map(rows.map((r) => [r.channel_id, r]))
   const spans = new Map<number, [number, number][]>()

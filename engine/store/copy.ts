@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import type { Writable } from 'node:stream'
 import copyStreams from 'pg-copy-streams'
 import type { Client } from './db.js'
@@ -191,8 +190,20 @@ export class CopyWriter {
     this.#view = new DataView(this.#buffer.buffer, this.#buffer.byteOffset, this.#buffer.byteLength)
     this.#at = 0
     if (full.length > 0 && !this.#stream.write(full)) {
-      await Promise.race([once(this.#stream, 'drain'), once(this.#stream, 'close')])
+      await drained(this.#stream)
       if (this.#failure !== undefined) throw this.#failure
     }
   }
+}
+
+/** Waits until a stream takes more, or ended: then it holds its error. */
+async function drained(stream: Writable): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const events = ['drain', 'error', 'close'] as const
+    const done = (): void => {
+      for (const event of events) stream.off(event, done)
+      resolve()
+    }
+    for (const event of events) stream.on(event, done)
+  })
 }

@@ -147,7 +147,7 @@ export async function extendDelivery(client: Client, row: DeliveryRow): Promise<
                             else problems || coalesce((select jsonb_agg(p) from (
                               select p from jsonb_array_elements($${COUNTS.length + 9}::jsonb) with ordinality as e(p, o)
                                order by o limit 100 - jsonb_array_length(problems)) x), '[]') end
-      where delivery_id = $1 and accepted_at = $2`,
+      where delivery_id = $1 and accepted_at = $2 and not complete`,
     [row.delivery_id, row.accepted_at, row.parts, row.complete, row.sha256, row.bytes, row.first_s, row.last_s,
       ...COUNTS.map((c) => row[c as keyof DeliveryRow]), JSON.stringify(row.problems)])
   if (rowCount !== 1) throw new Error(`delivery ${row.delivery_id} is not open`)
@@ -161,6 +161,37 @@ export async function readReceipt(
     `select ${RECEIPT_COLUMNS}, d.parts from delivery d join source s using (source_id)
       where d.delivery_id = $1 and d.accepted_at = to_timestamp($2)`, [deliveryId, acceptedMsOf(deliveryId) / 1000])
   return rows.length === 0 ? undefined : { receipt: receiptOf(rows[0], zone), parts: rows[0].parts, complete: rows[0].complete }
+}
+
+/** The receipts of deliveries that stand, in the order of their ids. @throws Error when one is not there */
+export async function readReceipts(db: Queryable, deliveryIds: readonly string[], zone: string | null): Promise<Receipt[]> {
+  const { rows } = await db.query<ReceiptRow>(
+    `select ${RECEIPT_COLUMNS} from unnest($1::uuid[], $2::timestamptz[]) as k(delivery_id, accepted_at)
+       join delivery d using (delivery_id, accepted_at) join source s using (source_id)
+      where d.accepted_at between $3 and $4`, idsAndBounds(deliveryIds))
+  const found = new Map(rows.map((r) => [r.delivery_id, receiptOf(r, zone)]))
+  return deliveryIds.map((id) => {
+    const receipt = found.get(id)
+    if (receipt === undefined) throw new Error(`delivery ${id} was not written`)
+    return receipt
+  })
+}
+
+/** The numbers of deliveries that wait for further parts, by id: all parts of a delivery have one number. */
+export async function openDeliveries(db: Queryable, deliveryIds: readonly string[]): Promise<Map<string, number>> {
+  if (deliveryIds.length === 0) return new Map()
+  const { rows } = await db.query<{ delivery_id: string; delivery_no: number }>(
+    `select d.delivery_id, d.delivery_no from unnest($1::uuid[], $2::timestamptz[]) as k(delivery_id, accepted_at)
+       join delivery d using (delivery_id, accepted_at)
+      where d.accepted_at between $3 and $4 and not d.complete`, idsAndBounds(deliveryIds))
+  return new Map(rows.map((r) => [r.delivery_id, r.delivery_no]))
+}
+
+/** Ids, when they were accepted, and the first and last of those instants, which let the planner drop partitions. */
+function idsAndBounds(deliveryIds: readonly string[]): [readonly string[], Date[], Date, Date] {
+  const ms = deliveryIds.map(acceptedMsOf)
+  const ends = ms.reduce(([a, b], t) => [Math.min(a, t), Math.max(b, t)], [Infinity, -Infinity])
+  return [deliveryIds, ms.map((t) => new Date(t)), new Date(ends[0]), new Date(ends[1])]
 }
 
 /** Milliseconds since the epoch that a UUIDv7 carries: a delivery's accepted_at. */
@@ -197,7 +228,7 @@ export async function insertQuarantine(client: Client, utilityId: number, rows: 
   }
 }
 
-/** PostgreSQL's text holds no NUL: shown as U+FFFD, the raw bytes keep it. */
+/** PostgreSQL's text holds no NUL and no half of a surrogate pair: shown as U+FFFD, the raw bytes keep them. */
 export function clean(text: string): string {
-  return text.includes('\0') ? text.replaceAll('\0', '\ufffd') : text
+  return text.replace(/\0|\p{Surrogate}/gu, '\ufffd')
 }

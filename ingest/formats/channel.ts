@@ -1,8 +1,35 @@
 import { MAX_MANTISSA, MISSING, type FlowCode, type ReadBatchBuilder } from '../../engine/read-batch.js'
-import { P10 } from './decimal.js'
+import { P10, USUAL_DECIMALS } from './decimal.js'
 import type { HeldReads } from './format.js'
 
 const DAY_S = 86400
+const NONE = new Int32Array(0)
+
+/** Ints of one slab: small enough that an unfinished one costs little, large enough that few are made. */
+const SLAB = 256 * 1024
+
+/**
+ * Room for the values of many channels in few arrays: an array for each of 50,000 channels would cost more in
+ * allocation and garbage collection than the reads in it.
+ */
+export class Slabs {
+  #values = new Int32Array(0)
+  #used = 0
+
+  /** Room for n values, from the returned index of the array that `current` then is. */
+  take(n: number): number {
+    if (this.#used + n > this.#values.length) {
+      this.#values = new Int32Array(Math.max(SLAB, n))
+      this.#used = 0
+    }
+    this.#used += n
+    return this.#used - n
+  }
+
+  get current(): Int32Array {
+    return this.#values
+  }
+}
 
 /**
  * Gathers single reads of one channel into blocks. A read that follows the last one lengthens the block; one that
@@ -24,8 +51,12 @@ export class Channel {
   endS = NaN
 
   readonly #builder: ReadBatchBuilder
-  #values = new Int32Array(32)
-  #lanes: Int16Array | null = null
+  readonly #slabs: Slabs
+  /** The open block's values are values[first .. first + length), of a room of `capacity`. */
+  #values: Int32Array = NONE
+  #first = 0
+  #capacity = 0
+  #lanes: number[] | null = null
   #length = 0
   #startS = 0
   /** Start of the slot that would lengthen the open block. */
@@ -39,11 +70,12 @@ export class Channel {
   /** The block's records stand together in the body. */
   #whole = true
 
-  constructor(meter: string, flow: FlowCode, intervalS: number, builder: ReadBatchBuilder) {
+  constructor(meter: string, flow: FlowCode, intervalS: number, builder: ReadBatchBuilder, slabs: Slabs) {
     this.meter = meter
     this.flow = flow
     this.intervalS = intervalS
     this.#builder = builder
+    this.#slabs = slabs
   }
 
   /**
@@ -59,8 +91,8 @@ export class Channel {
     rawFrom: number, rawTo: number,
   ): void {
     if (startS === this.#nextS && decimals === this.#decimals && lane === this.#lane && version === this.#version
-      && this.#lanes === null && this.#length < this.#values.length) {
-      this.#values[this.#length++] = mantissa
+      && this.#lanes === null && this.#length < this.#capacity) {
+      this.#values[this.#first + this.#length++] = mantissa
       this.#nextS = this.endS = startS + this.intervalS
       if (rawFrom === this.#rawTo) this.#rawTo = rawTo
       else this.#whole = false
@@ -79,8 +111,17 @@ export class Channel {
 
   /** Ends the open block. */
   close(): void {
-    if (this.#length > 0) {
-      this.#builder.addBlock({
+    const n = this.#length
+    if (n > 0) {
+      const builder = this.#builder
+      const to = builder.reserve(n)
+      const from = this.#values
+      const first = this.#first
+      const cursor = builder.cursor
+      for (let i = 0; i < n; i++) to[cursor + i] = from[first + i]
+      builder.advance(n)
+      if (this.#lanes !== null) builder.setLanes(this.#lanes, n, this.#lane)
+      builder.endBlock({
         meter: this.meter,
         startS: this.#startS,
         intervalS: this.intervalS,
@@ -91,7 +132,7 @@ export class Channel {
         place: this.#place,
         rawFrom: this.#whole ? this.#rawFrom : 0,
         rawTo: this.#whole ? this.#rawTo : 0,
-      }, this.#values.subarray(0, this.#length), this.#lanes?.subarray(0, this.#length))
+      })
     }
     this.#length = 0
     this.#lanes = null
@@ -103,6 +144,9 @@ export class Channel {
     rawFrom: number, rawTo: number,
   ): void {
     if (this.held !== null && Number.isNaN(this.followedByS)) this.followedByS = startS
+    // Days are stored each at a scale of its own: a finer read must not make weeks finer.
+    if (decimals !== this.#decimals && Math.max(decimals, this.#decimals) > USUAL_DECIMALS
+      && this.#length * this.intervalS >= DAY_S) this.close()
     const gap = (startS - this.#nextS) / this.intervalS
     const fits = this.#length > 0 && version === this.#version && Number.isInteger(gap) && gap >= 0
       && gap * this.intervalS < DAY_S && this.#rescale(mantissa, decimals)
@@ -120,14 +164,16 @@ export class Channel {
     const slot = fits ? this.#length + gap : 0
     this.#reserve(slot + 1)
     if (fits) {
-      this.#values.fill(MISSING, this.#length, slot)
+      for (let i = this.#length; i < slot; i++) this.#values[this.#first + i] = MISSING
       if (this.#lanes === null && lane !== this.#lane) {
-        this.#lanes = new Int16Array(this.#values.length).fill(this.#lane)
+        this.#lanes = new Array<number>(this.#length).fill(this.#lane)
       }
-      this.#lanes?.fill(this.#lane, this.#length, slot)
+      if (this.#lanes !== null) {
+        while (this.#lanes.length < slot) this.#lanes.push(this.#lane)
+        this.#lanes.push(lane)
+      }
     }
-    this.#values[slot] = mantissa * P10[this.#decimals - decimals]
-    if (this.#lanes !== null) this.#lanes[slot] = lane
+    this.#values[this.#first + slot] = mantissa * P10[this.#decimals - decimals]
     this.#length = slot + 1
     this.#nextS = this.endS = startS + this.intervalS
     if (rawFrom === this.#rawTo) this.#rawTo = rawTo
@@ -139,23 +185,22 @@ export class Channel {
     if (decimals <= this.#decimals) return Math.abs(mantissa) * P10[this.#decimals - decimals] <= MAX_MANTISSA
     const factor = P10[decimals - this.#decimals]
     const limit = MAX_MANTISSA / factor
-    for (let i = 0; i < this.#length; i++) {
-      if (this.#values[i] !== MISSING && Math.abs(this.#values[i]) > limit) return false
-    }
-    for (let i = 0; i < this.#length; i++) if (this.#values[i] !== MISSING) this.#values[i] *= factor
+    const values = this.#values
+    const end = this.#first + this.#length
+    for (let i = this.#first; i < end; i++) if (values[i] !== MISSING && Math.abs(values[i]) > limit) return false
+    for (let i = this.#first; i < end; i++) if (values[i] !== MISSING) values[i] *= factor
     this.#decimals = decimals
     return true
   }
 
   #reserve(length: number): void {
-    if (length <= this.#values.length) return
-    const capacity = Math.max(length, this.#values.length * 2)
-    const values = new Int32Array(capacity)
-    values.set(this.#values.subarray(0, this.#length))
+    if (length <= this.#capacity) return
+    const capacity = Math.max(length, this.#capacity === 0 ? 24 : this.#capacity * 4)
+    const first = this.#slabs.take(capacity)
+    const values = this.#slabs.current
+    for (let i = 0; i < this.#length; i++) values[first + i] = this.#values[this.#first + i]
     this.#values = values
-    if (this.#lanes === null) return
-    const lanes = new Int16Array(capacity)
-    lanes.set(this.#lanes.subarray(0, this.#length))
-    this.#lanes = lanes
+    this.#first = first
+    this.#capacity = capacity
   }
 }

@@ -11,6 +11,7 @@ import { ReadSink } from './sink.js'
 import { TimeReader } from './timestamps.js'
 import { intervalKind, meterFault, unitShift } from './words.js'
 
+const METER = 0, TIME = 1, VALUE = 2, WORD = 3
 const COMMA = 44, LF = 10, CR = 13
 const DAY_S = 86400
 
@@ -23,6 +24,7 @@ export class CsvDecoder {
   readonly #state: FormatState | null
   readonly #header: string[]
   readonly #roles: readonly CsvRole[]
+  readonly #kinds: Uint8Array
   readonly #sink: ReadSink
   readonly #reader: CsvRowReader
   readonly #time = new TimeReader()
@@ -55,7 +57,9 @@ export class CsvDecoder {
     this.#state = state
     this.#header = header
     this.#roles = roles
-    this.#sink = new ReadSink(ctx, state)
+    this.#kinds = Uint8Array.from(roles, role => role === 'meter' ? METER : role === 'value' ? VALUE
+      : role === 'start' || role === 'end' ? TIME : WORD)
+    this.#sink = new ReadSink(ctx, state, 'line')
     this.#rows = new CsvRows(bytes)
     this.#meters = new MeterTable(bytes)
     this.#isEnd = !roles.includes('start')
@@ -116,8 +120,8 @@ export class CsvDecoder {
   /** Reads the row at p; returns where the next one begins, -1 where the row takes the complete reader. */
   #fast(p: number): number {
     const bytes = this.#bytes
-    const roles = this.#roles
-    const last = roles.length - 1
+    const kinds = this.#kinds
+    const last = kinds.length - 1
     const rowFrom = p
     let localS = 0
     let offsetS = NaN
@@ -125,8 +129,8 @@ export class CsvDecoder {
     let digits = 0
     let present = false
     for (let i = 0; i <= last; i++) {
-      switch (roles[i]) {
-        case 'meter': {
+      switch (kinds[i]) {
+        case METER: {
           const length = this.#meterTo - this.#meterFrom
           const before = this.#meterFrom
           let k = 0
@@ -135,13 +139,12 @@ export class CsvDecoder {
           else p = this.#newMeter(p)
           break
         }
-        case 'start':
-        case 'end':
+        case TIME:
           p = this.#time.readAt(bytes, p, bytes.length)
           localS = this.#time.localS
           offsetS = this.#time.offsetS
           break
-        case 'value': {
+        case VALUE: {
           let c = bytes[p]
           const isNegative = c === 45
           if (isNegative) c = bytes[++p]

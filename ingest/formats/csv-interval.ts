@@ -13,30 +13,40 @@ import { intervalKind } from './words.js'
 export function deriveInterval(
   rows: CsvRows, bytes: Uint8Array, p: number, columns: { meter: number, flow: number, time: number }, time: TimeReader,
 ): number | undefined {
-  const last = new Map<string, number>()
-  const spacings = new Map<string, Map<number, number>>()
+  const channels = new Map<string, { last: number, own: Map<number, number> }>()
   const all = new Map<number, number>()
   let neighbours = 0
+  // The channel of the row before, which is most often that of this one too.
+  let channel: { last: number, own: Map<number, number> } | undefined
+  let meterFrom = 0, meterTo = 0, flowFrom = 0, flowTo = 0
   for (; rows.split(p); p = rows.next) {
     if (rows.fault !== null || rows.count <= Math.max(columns.meter, columns.flow, columns.time)) continue
     rows.trim(columns.time)
     if (!time.read(bytes, rows.from[columns.time], rows.to[columns.time])) continue
-    const key = `${rows.text(columns.meter)}\n${columns.flow < 0 ? '' : rows.text(columns.flow)}`
+    const isSame = channel !== undefined && rows.same(columns.meter, meterFrom, meterTo)
+      && (columns.flow < 0 || rows.same(columns.flow, flowFrom, flowTo))
+    if (!isSame || channel === undefined) {
+      const key = `${rows.text(columns.meter)}\n${columns.flow < 0 ? '' : rows.text(columns.flow)}`
+      channel = channels.get(key)
+      if (channel === undefined) channels.set(key, channel = { last: NaN, own: new Map<number, number>() })
+      meterFrom = rows.from[columns.meter]
+      meterTo = rows.to[columns.meter]
+      flowFrom = columns.flow < 0 ? 0 : rows.from[columns.flow]
+      flowTo = columns.flow < 0 ? 0 : rows.to[columns.flow]
+    }
     // Where clocks change the wall clock's spacing differs; that is too rare to matter here.
     const at = time.localS - (Number.isNaN(time.offsetS) ? 0 : time.offsetS)
-    const spacing = at - (last.get(key) ?? NaN)
-    last.set(key, at)
+    const spacing = at - channel.last
+    channel.last = at
     if (!(spacing > 0)) continue
     neighbours++
     count(all, spacing)
-    let own = spacings.get(key)
-    if (own === undefined) spacings.set(key, own = new Map<number, number>())
-    count(own, spacing)
+    count(channel.own, spacing)
   }
   const mode = mostFrequent(all)
   const times = all.get(mode) ?? 0
   if (times < 2 || times * 2 < neighbours || intervalKind(mode) !== 'grid') return undefined
-  for (const own of spacings.values()) if ((own.get(mode) ?? 0) < (own.get(mostFrequent(own)) ?? 0)) return undefined
+  for (const { own } of channels.values()) if ((own.get(mode) ?? 0) < (own.get(mostFrequent(own)) ?? 0)) return undefined
   return mode
 }
 

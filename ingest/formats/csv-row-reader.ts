@@ -33,7 +33,7 @@ export class CsvRowReader {
     const rows = this.#rows
     const facts: RecordFacts = {
       meter: '', flow: Flow.delivered, intervalS: defaultIntervalS, lane: Quality.actual, version: 0,
-      place: line, at: `line ${line}`, rawFrom: rows.rowFrom, rawTo: rows.rowTo,
+      place: line, rawFrom: rows.rowFrom, rawTo: rows.rowTo,
     }
     if (!checkRow(rows, this.#bytes, this.#sink, facts, this.#roles.length)) return
     for (let i = 0; i < rows.count; i++) rows.trim(i)
@@ -109,27 +109,28 @@ export class CsvRowReader {
   }
 
   #refuseWord(facts: RecordFacts, role: CsvRole, text: string): void {
-    const where = { ...facts, at: `${facts.at}, column ${role}` }
+    const within = `column ${role}`
     switch (role) {
       case 'unit':
-        this.#sink.problem(where, 'unit-unsupported', `${show(text)} is no unit that is taken.`, { help: `Units: ${unitWords}.` })
+        this.#sink.problem(facts, 'unit-unsupported', `${show(text)} is no unit that is taken.`, { within, help: `Units: ${unitWords}.` })
         break
       case 'flow':
-        this.#sink.problem(where, 'flow-unknown', `There is no flow ${show(text)}.`, { help: `Flows: ${flowWords}.` })
+        this.#sink.problem(facts, 'flow-unknown', `There is no flow ${show(text)}.`, { within, help: `Flows: ${flowWords}.` })
         break
       case 'quality':
-        this.#sink.problem(where, 'quality-unknown', `There is no quality ${show(text)}.`, { help: `Qualities: ${qualityWords}.` })
+        this.#sink.problem(facts, 'quality-unknown', `There is no quality ${show(text)}.`, { within, help: `Qualities: ${qualityWords}.` })
         break
       case 'intervalSeconds':
-        this.#sink.problem(where, 'interval-length', `${show(text)} is no interval length.`, { help: 'Interval lengths are whole seconds.' })
+        this.#sink.problem(facts, 'interval-length', `${show(text)} is no interval length.`, { within, help: 'Interval lengths are whole seconds.' })
         break
       default:
-        this.#refuseTime(where, text)
+        this.#refuseTime(facts, within, text)
     }
   }
 
-  #refuseTime(where: RecordFacts, text: string): void {
-    this.#sink.problem(where, 'time-unreadable', `${show(text)} is no time.`, {
+  #refuseTime(facts: RecordFacts, within: string, text: string): void {
+    this.#sink.problem(facts, 'time-unreadable', `${show(text)} is no time.`, {
+      within,
       help: 'Times are RFC 3339, such as 2026-10-01T00:00:00-05:00, or local time of the source\'s zone without the offset.',
     })
   }
@@ -173,7 +174,7 @@ export class CsvRowReader {
     if (this.#time.read(this.#bytes, this.#rows.from[i], this.#rows.to[i])) {
       return { localS: this.#time.localS, offsetS: this.#time.offsetS, backS: 0 }
     }
-    this.#refuseTime({ ...facts, at: `${facts.at}, column ${this.#roles[i]}` }, this.#rows.text(i) ?? '\ufffd')
+    this.#refuseTime(facts, `column ${this.#roles[i]}`, this.#rows.text(i) ?? '\ufffd')
     return null
   }
 
@@ -222,21 +223,22 @@ export function addText(sink: ReadSink, facts: RecordFacts, time: RecordTime, te
     return
   }
   sink.add(facts, time, {
-    pieces: [{ decimals: fitter.decimals, mantissas: Int32Array.of(fitter.mantissa) }], lanes: null, reads: 1, single: true,
+    pieces: [{ decimals: fitter.decimals, mantissas: Int32Array.of(fitter.mantissa) }], count: 1, lanes: null, reads: 1, single: true,
   })
 }
 
 /** Quarantines one read whose number does not fit; `kwh` is what it comes to. */
 export function refuseNumber(
   sink: ReadSink, facts: RecordFacts, time: RecordTime, text: string, code: string, kwh: number,
+  within?: string,
 ): void {
   if (code === 'value-not-number') {
     sink.problem(facts, code, `${show(text)} is no number.`, {
-      help: 'Leave the field empty where there is no read; thousands separators need a mapping.',
+      within, help: 'Leave the field empty where there is no read; thousands separators need a mapping.',
     })
     return
   }
-  refuseValue(sink, facts, code, kwh, startText(sink, time))
+  refuseValue(sink, facts, code, kwh, startText(sink, time), within)
 }
 
 /** The start of a record's interval as text: an instant where it can be told, else local time. */
@@ -257,7 +259,7 @@ function together(sink: ReadSink, facts: RecordFacts, code: string, message: str
   }
   last.reads++
   last.rawTo = facts.rawTo
-  last.at = `${/^lines? \d+/.exec(last.at)?.[0].replace('lines', 'line') ?? facts.at} to ${facts.place}`.replace('line ', 'lines ')
+  last.at = `lines ${/\d+/.exec(last.at)?.[0] ?? ''} to ${facts.place}`
 }
 
 function flowCode(value: number): FlowCode {

@@ -77,14 +77,14 @@ export interface HeldReads {
   readonly backS: number
   /** One piece, or more where no exponent holds all the values. */
   readonly pieces: readonly Piece[]
+  readonly count: number
   readonly lane: number
   readonly lanes: readonly number[] | null
   readonly version: number
   readonly reads: number
   readonly single: boolean
-  /** Line or record number, and the same in words. */
+  /** Line or record number. */
   readonly place: number
-  readonly at: string
   /** Where the channel's last read before this one ended, epoch seconds; NaN: this is its first. */
   readonly previousS: number
 }

@@ -17,12 +17,17 @@ export class JsonBody {
   readonly #fast: FastReader
   readonly #bytes: Uint8Array
 
-  constructor(bytes: Uint8Array, ctx: DecodeContext, state: FormatState | null) {
-    this.sink = new ReadSink(ctx, state)
-    this.#record = new JsonRecord(this.sink, ctx)
+  constructor(bytes: Uint8Array, ctx: DecodeContext, state: FormatState | null, places: 'line' | 'record') {
+    this.sink = new ReadSink(ctx, state, places)
+    this.#record = new JsonRecord(this.sink, ctx, null)
     this.#fast = new FastReader(this.#record)
     this.#bytes = bytes
     this.#fast.over(bytes)
+  }
+
+  /** Sets the JSON pointer to the records' array, with a slash at the end. */
+  set pointer(pointer: string) {
+    this.#record.pointer = pointer
   }
 
   /**
@@ -75,8 +80,7 @@ export class JsonBody {
       return null
     }
     const { code, member, message, meter, ...options } = fault
-    const at = member === '' ? where.at : `${where.at}, ${where.pointer}${member}`
-    this.sink.problem({ ...where, at, meter }, code, message, options)
+    this.sink.problem({ ...where, meter }, code, message, { ...options, within: this.#record.within(where.place, member) })
     return null
   }
 }

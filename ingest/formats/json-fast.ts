@@ -1,4 +1,5 @@
 import { DOUBLE_DIGITS, NULL_DIGITS, type JsonRecord } from './json-record.js'
+import type { FlowCode } from '../../engine/read-batch.js'
 import { TimeReader } from './timestamps.js'
 import { flowOf, meterFault, qualityOf, unitShift } from './words.js'
 
@@ -10,6 +11,26 @@ const [METER, START, END, INTERVAL, VALUES, VALUE, UNIT, FLOW, QUALITY, KIND, CA
 // One bit for each member, to see a member twice and to know what is there.
 const HAS_METER = 1, HAS_START = 2, HAS_END = 4, HAS_INTERVAL = 8, HAS_VALUES = 16, HAS_VALUE = 32, HAS_UNIT = 64
 const HAS_FLOW = 128, HAS_QUALITY = 256, HAS_KIND = 512, HAS_CAPTURED = 1024
+
+/** The word last read for a member: records that follow each other mostly say the same. */
+class LastWord {
+  code = 0
+  #from = 0
+  #to = 0
+
+  is(bytes: Uint8Array, from: number, to: number): boolean {
+    const shift = this.#from - from
+    if (to - from !== this.#to - this.#from || to === from) return false
+    for (let p = from; p < to; p++) if (bytes[p] !== bytes[p + shift]) return false
+    return true
+  }
+
+  keep(from: number, to: number, code: number): void {
+    this.#from = from
+    this.#to = to
+    this.code = code
+  }
+}
 
 /**
  * Reads the usual records straight from bytes, several times faster than JSON.parse, and with the values' decimals
@@ -24,9 +45,11 @@ export class FastReader {
   /** The string last read: its bytes are [from, to). */
   #from = 0
   #to = 0
-  #meterFrom = 0
-  #meterTo = 0
-  #meter = ''
+  readonly #meter = new LastWord()
+  readonly #unit = new LastWord()
+  readonly #flow = new LastWord()
+  readonly #quality = new LastWord()
+  #meterText = ''
 
   constructor(record: JsonRecord) {
     this.#record = record
@@ -36,7 +59,7 @@ export class FastReader {
   over(bytes: Uint8Array): void {
     this.#bytes = bytes
     this.#text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
-    this.#meterFrom = this.#meterTo = 0
+    for (const word of [this.#meter, this.#unit, this.#flow, this.#quality]) word.keep(0, 0, 0)
   }
 
   /** Fills the record from the object at p; returns where the object ends, -1 where it takes the complete reader. */
@@ -123,14 +146,12 @@ export class FastReader {
     const record = this.#record
     switch (bit) {
       case HAS_METER:
-        if (!this.#isMeter()) {
-          const meter = this.#string8()
-          if (meterFault(meter) !== undefined) return false
-          this.#meter = meter
-          this.#meterFrom = this.#from
-          this.#meterTo = this.#to
+        if (!this.#meter.is(this.#bytes, this.#from, this.#to)) {
+          this.#meterText = this.#string8()
+          if (meterFault(this.#meterText) !== undefined) return false
+          this.#meter.keep(this.#from, this.#to, 0)
         }
-        record.meter = this.#meter
+        record.meter = this.#meterText
         return true
       case HAS_START:
       case HAS_END:
@@ -139,19 +160,31 @@ export class FastReader {
         record.offsetS = this.#time.offsetS
         return true
       case HAS_UNIT: {
-        const shift = unitShift(this.#string8())
-        if (shift !== undefined) record.shift = shift
-        return shift !== undefined
+        if (!this.#unit.is(this.#bytes, this.#from, this.#to)) {
+          const shift = unitShift(this.#string8())
+          if (shift === undefined) return false
+          this.#unit.keep(this.#from, this.#to, shift)
+        }
+        record.shift = this.#unit.code
+        return true
       }
       case HAS_FLOW: {
-        const flow = flowOf(this.#string8())
-        if (flow !== undefined) record.flow = flow
-        return flow !== undefined
+        if (!this.#flow.is(this.#bytes, this.#from, this.#to)) {
+          const flow = flowOf(this.#string8())
+          if (flow === undefined) return false
+          this.#flow.keep(this.#from, this.#to, flow)
+        }
+        record.flow = this.#flow.code as FlowCode
+        return true
       }
       case HAS_QUALITY: {
-        const quality = qualityOf(this.#string8())
-        if (quality !== undefined) record.lane = quality
-        return quality !== undefined
+        if (!this.#quality.is(this.#bytes, this.#from, this.#to)) {
+          const quality = qualityOf(this.#string8())
+          if (quality === undefined) return false
+          this.#quality.keep(this.#from, this.#to, quality)
+        }
+        record.lane = this.#quality.code
+        return true
       }
       case HAS_KIND: return this.#to - this.#from === KIND_INTERVAL.length && this.#is(KIND_INTERVAL)
       case HAS_CAPTURED: {
@@ -165,15 +198,6 @@ export class FastReader {
 
   #string8(): string {
     return this.#text.toString('latin1', this.#from, this.#to)
-  }
-
-  /** Whether the string is the meter of the record before: single reads of one meter follow each other. */
-  #isMeter(): boolean {
-    const bytes = this.#bytes
-    const n = this.#to - this.#from
-    if (n !== this.#meterTo - this.#meterFrom) return false
-    for (let i = 0; i < n; i++) if (bytes[this.#from + i] !== bytes[this.#meterFrom + i]) return false
-    return n > 0
   }
 
   #seconds(p: number): number {

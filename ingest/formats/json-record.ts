@@ -12,11 +12,8 @@ export const DOUBLE_DIGITS = 254
 
 /** Where a record of a JSON or NDJSON body stands. */
 export interface RecordPlace {
-  /** Record number or line, from 1, and the same in words. */
+  /** Record number or line, from 1. */
   place: number
-  at: string
-  /** JSON pointer of the record in the document; empty where the record is the document. */
-  pointer: string
   rawFrom: number
   rawTo: number
 }
@@ -46,20 +43,27 @@ export class JsonRecord {
   numbers = new Float64Array(512)
   digits = new Uint8Array(512)
 
+  /** JSON pointer to the records' array, with a slash at the end; null: each record is a document. */
+  pointer: string | null
+
   readonly #sink: ReadSink
   readonly #defaultShift: number
   readonly #defaultUnit: string
   readonly #defaultIntervalS: number
-  #mantissas = new Int32Array(512)
+  #mantissas: Int32Array = new Int32Array(512)
   #decimals = new Int8Array(512)
 
   readonly #facts: RecordFacts = {
-    meter: '', flow: Flow.delivered, intervalS: 0, lane: 0, version: 0, place: 0, at: '', rawFrom: 0, rawTo: 0,
+    meter: '', flow: Flow.delivered, intervalS: 0, lane: 0, version: 0, place: 0, rawFrom: 0, rawTo: 0,
   }
+  readonly #usual = [{ decimals: USUAL_DECIMALS, mantissas: this.#mantissas }]
+  readonly #values: RecordValues = { pieces: [], count: 0, lanes: null, reads: 0, single: false }
   readonly #time: RecordTime = { localS: 0, offsetS: NaN, backS: 0 }
 
-  constructor(sink: ReadSink, ctx: DecodeContext) {
+  /** @param pointer JSON pointer to the records' array, with a slash at the end; null: the record is the document */
+  constructor(sink: ReadSink, ctx: DecodeContext, pointer: string | null) {
     this.#sink = sink
+    this.pointer = pointer
     this.#defaultUnit = ctx.defaultUnit ?? 'kWh'
     this.#defaultShift = unitShift(this.#defaultUnit) ?? NaN
     this.#defaultIntervalS = ctx.defaultIntervalS ?? 0
@@ -97,7 +101,6 @@ export class JsonRecord {
     facts.version = this.version
     facts.intervalS = this.intervalS === 0 ? this.#defaultIntervalS : this.intervalS
     facts.place = where.place
-    facts.at = where.at
     facts.rawFrom = where.rawFrom
     facts.rawTo = where.rawTo
     if (facts.intervalS === 0 || intervalKind(facts.intervalS) === 'none') {
@@ -114,11 +117,16 @@ export class JsonRecord {
     this.#time.localS = this.localS
     this.#time.offsetS = this.offsetS
     this.#time.backS = this.isEnd ? facts.intervalS : 0
-    const values = this.#fit(shift, where)
+    const values = this.#fit(shift)
     if (values.reads > 0) this.#sink.add(facts, this.#time, values)
   }
 
-  #fit(shift: number, where: RecordPlace): RecordValues {
+  /** Place of a member, as a JSON pointer in the document. */
+  within(place: number, member: string): string {
+    return member === '' ? '' : `${this.pointer === null ? '' : `${this.pointer}${place - 1}`}${member}`
+  }
+
+  #fit(shift: number): RecordValues {
     const { numbers, digits, count } = this
     const mantissas = this.#mantissas
     const usual = USUAL_DECIMALS - shift
@@ -145,16 +153,24 @@ export class JsonRecord {
         mixed ||= fitter.decimals !== USUAL_DECIMALS
         reads++
       } else {
-        this.#refuseValue(i, fit, shift, where)
+        this.#refuseValue(i, fit, shift)
       }
     }
-    const pieces = mixed
-      ? joinScales(mantissas, this.#decimals, count)
-      : [{ decimals: USUAL_DECIMALS, mantissas: mantissas.subarray(0, count) }]
-    return { pieces, lanes: this.lanes, reads, single: this.single }
+    const values = this.#values
+    if (mixed) {
+      values.pieces = joinScales(mantissas, this.#decimals, count)
+    } else {
+      this.#usual[0].mantissas = mantissas
+      values.pieces = this.#usual
+    }
+    values.count = count
+    values.lanes = this.lanes
+    values.reads = reads
+    values.single = this.single
+    return values
   }
 
-  #refuseValue(i: number, code: string, shift: number, where: RecordPlace): void {
+  #refuseValue(i: number, code: string, shift: number): void {
     const facts = this.#facts
     const d = this.digits[i]
     const value = (d === DOUBLE_DIGITS ? this.numbers[i] : this.numbers[i] / P10[d]) / 10 ** shift
@@ -165,9 +181,8 @@ export class JsonRecord {
       ? utcText(instants[0] + i * facts.intervalS)
       : localText(firstS + i * facts.intervalS)
     const lane = this.lanes?.[i] ?? facts.lane
-    refuseValue(this.#sink, {
-      ...facts, at: `${where.at}, ${where.pointer}/${this.single ? 'value' : `values/${i}`}`, lane,
-    }, code, value, start)
+    const within = this.within(facts.place, this.single ? '/value' : `/values/${i}`)
+    refuseValue(this.#sink, { ...facts, lane }, code, value, start, within)
   }
 
   #refuseInterval(facts: RecordFacts): void {
@@ -201,7 +216,9 @@ export class JsonRecord {
 }
 
 /** Quarantines one value that no exponent holds; the record is kept as a block of that value alone. */
-export function refuseValue(sink: ReadSink, facts: RecordFacts, code: string, value: number, start: string): void {
+export function refuseValue(
+  sink: ReadSink, facts: RecordFacts, code: string, value: number, start: string, within?: string,
+): void {
   const text = Number.isFinite(value) ? String(value) : 'The number'
   const [message, help] = code === 'value-not-finite'
     ? [`${text} is beyond any number.`, 'Check the head-end\'s export.']
@@ -210,7 +227,7 @@ export function refuseValue(sink: ReadSink, facts: RecordFacts, code: string, va
       : [`${text} kWh has more digits than are kept: 9 significant ones, at most 9 after the point.`,
           'Send fewer decimals, or set `round` for the source.']
   const record = Number.isFinite(value) ? blockText(facts, start, [value]) : undefined
-  sink.problem(facts, code, message, { help, record })
+  sink.problem(facts, code, message, { within, help, record })
 }
 
 /**

@@ -66,10 +66,10 @@ class Document {
 
   constructor(bytes: Uint8Array, ctx: DecodeContext, state: FormatState | null, final: boolean) {
     this.#bytes = bytes
-    this.#body = new JsonBody(bytes, ctx, state)
+    this.#body = new JsonBody(bytes, ctx, state, 'record')
     this.#final = final
     this.#before = state?.bytes ?? 0
-    this.#where = { place: state?.records ?? 0, at: '', pointer: '', rawFrom: 0, rawTo: 0 }
+    this.#where = { place: state?.records ?? 0, rawFrom: 0, rawTo: 0 }
     this.#enclosure = state?.json
     this.#p = state === null ? textStart(bytes) : 0
   }
@@ -99,7 +99,7 @@ class Document {
     const bytes = this.#bytes
     const body = this.#body
     const where = this.#where
-    const prefix = this.#enclosure === 'envelope' ? '/reads/' : '/'
+    body.pointer = this.#enclosure === 'envelope' ? '/reads/' : '/'
     let p = this.#p
     for (;;) {
       p = skipSpace(bytes, p)
@@ -117,8 +117,6 @@ class Document {
         p = skipSpace(bytes, p + 1)
       }
       where.place++
-      where.pointer = `${prefix}${where.place - 1}`
-      where.at = `record ${where.place}`
       where.rawFrom = p
       let end = body.read(p, bytes.length)
       if (end > 0) {
@@ -166,7 +164,6 @@ class Document {
       throw new BodyError(400, 'malformed-json', 'The body is neither an object nor an array.', `byte ${this.#before + p}`)
     }
     where.place = 1
-    where.at = 'record 1'
     where.rawFrom = p
     const end = skipValue(bytes, p)
     if (end < 0) throw this.#malformed(p, 'The JSON ends before its object does.')

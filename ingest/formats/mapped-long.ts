@@ -55,7 +55,7 @@ export class MappedLong {
     const rows = this.#rows
     const facts: RecordFacts = {
       meter: '', flow: Flow.delivered, intervalS: this.#defaultIntervalS, lane: Quality.actual, version: 0, place: line,
-      at: `line ${line}`, rawFrom: rows.rowFrom, rawTo: rows.rowTo,
+      rawFrom: rows.rowFrom, rawTo: rows.rowTo,
     }
     while (rows.count > this.#width && rows.from[rows.count - 1] === rows.to[rows.count - 1]) rows.count--
     if (!checkRow(rows, this.#bytes, this.#sink, facts, this.#width)) return
@@ -80,7 +80,7 @@ export class MappedLong {
       return
     }
     this.#sink.add(facts, time, {
-      pieces: [{ decimals: fitter.decimals, mantissas: Int32Array.of(fitter.mantissa) }], lanes: null, reads: 1, single: true,
+      pieces: [{ decimals: fitter.decimals, mantissas: Int32Array.of(fitter.mantissa) }], count: 1, lanes: null, reads: 1, single: true,
     })
   }
 

@@ -75,7 +75,7 @@ export class MappedWide {
     const rows = this.#rows
     const facts: RecordFacts = {
       meter: '', flow: Flow.delivered, intervalS: this.#intervalS, lane: Quality.actual, version: 0, place: line,
-      at: `line ${line}`, rawFrom: rows.rowFrom, rawTo: rows.rowTo,
+      rawFrom: rows.rowFrom, rawTo: rows.rowTo,
     }
     while (rows.count > this.#width && rows.from[rows.count - 1] === rows.to[rows.count - 1]) rows.count--
     if (!checkRow(rows, this.#bytes, this.#sink, facts, this.#width)) return
@@ -120,13 +120,12 @@ export class MappedWide {
     const text = rows.text(column) ?? '\ufffd'
     const fitter = this.#sink.decimals
     const fit = this.#numbers.fit(text, this.#numbers.shift, this.#intervalS, fitter)
-    const own = { ...facts, meter: channel.meter, flow: channel.flow, rawFrom: facts.rawFrom, rawTo: facts.rawTo }
+    const own = { ...facts, meter: channel.meter, flow: channel.flow }
     if (fit !== 'ok') {
-      refuseNumber(this.#sink, { ...own, at: `${facts.at}, column ${show(name)}` }, time, text, fit,
-        this.#numbers.energy(text, this.#numbers.shift))
+      refuseNumber(this.#sink, own, time, text, fit, this.#numbers.energy(text, this.#numbers.shift), `column ${show(name)}`)
     } else if (Number.isNaN(startS)) {
-      this.#sink.add({ ...own, at: `${facts.at}, column ${show(name)}` }, time, {
-        pieces: [{ decimals: fitter.decimals, mantissas: Int32Array.of(fitter.mantissa) }], lanes: null, reads: 1, single: true,
+      this.#sink.add(own, time, {
+        pieces: [{ decimals: fitter.decimals, mantissas: Int32Array.of(fitter.mantissa) }], count: 1, lanes: null, reads: 1, single: true,
       })
     } else {
       channel.append(startS, fitter.mantissa, fitter.decimals, facts.lane, 0, facts.place, facts.rawFrom, facts.rawTo)

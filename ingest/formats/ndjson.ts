@@ -12,8 +12,8 @@ export const ndjson: Format = {
 
   decode(part: Uint8Array, ctx: DecodeContext, state: FormatState | null, final: boolean): Decoded {
     const bytes = plainBytes(part)
-    const body = new JsonBody(bytes, ctx, state)
-    const where: RecordPlace = { place: state?.lines ?? 0, at: '', pointer: '', rawFrom: 0, rawTo: 0 }
+    const body = new JsonBody(bytes, ctx, state, 'line')
+    const where: RecordPlace = { place: state?.lines ?? 0, rawFrom: 0, rawTo: 0 }
     const end = bytes.length
     let records = state?.records ?? 0
     let p = state === null ? textStart(bytes) : 0
@@ -25,7 +25,6 @@ export const ndjson: Format = {
       if (from < lineEnd) {
         let to = lineEnd
         while (isSpace(bytes[to - 1])) to--
-        where.at = `line ${where.place}`
         where.rawFrom = from
         where.rawTo = to
         records++

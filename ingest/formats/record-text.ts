@@ -10,9 +10,9 @@ import { utcText } from './timestamps.js'
  */
 export function recordText(
   facts: Pick<RecordFacts, 'meter' | 'flow' | 'intervalS' | 'lane' | 'version'>, start: string,
-  values: Pick<RecordValues, 'pieces' | 'lanes'>,
+  values: Pick<RecordValues, 'pieces' | 'count' | 'lanes'>,
 ): string {
-  const numbers: (number | null)[] = Array.from(values.pieces[0].mantissas, (_, i) => {
+  const numbers: (number | null)[] = Array.from({ length: values.count }, (_, i) => {
     for (const { mantissas, decimals } of values.pieces) {
       // A division of exact integers gives the double nearest to the decimal, which prints as that decimal.
       if (mantissas[i] !== MISSING) return decimals < 0 ? mantissas[i] * P10[-decimals] : mantissas[i] / P10[decimals]

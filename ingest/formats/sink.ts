@@ -1,7 +1,7 @@
 import type { Outcome, RecordProblem } from '../../engine/problem.js'
-import { ReadBatchBuilder, type FlowCode } from '../../engine/read-batch.js'
+import { Flow, ReadBatchBuilder, type BlockHead, type FlowCode } from '../../engine/read-batch.js'
 import { isDayLengthOf } from '../../engine/time/zone.js'
-import { Channel } from './channel.js'
+import { Channel, Slabs } from './channel.js'
 import { resolvePasses } from './clock-change.js'
 import { DecimalFitter } from './decimal.js'
 import type { DecodeContext, Decoded, FormatState, HeldReads, Piece } from './format.js'
@@ -23,9 +23,8 @@ export interface RecordFacts {
   lane: number
   /** Microseconds since the epoch, 0 where the record states none. */
   version: number
-  /** Line or record number, and the same in words. */
+  /** Line or record number, from 1. */
   place: number
-  at: string
   rawFrom: number
   rawTo: number
 }
@@ -43,6 +42,8 @@ export interface RecordTime {
 /** A record's values: one piece, or more where no exponent holds all of them; `lanes` where they differ in quality. */
 export interface RecordValues {
   pieces: readonly Piece[]
+  /** Slots of each piece, which may have room for more. */
+  count: number
   lanes: readonly number[] | null
   /** Slots that are not missing. */
   reads: number
@@ -57,9 +58,16 @@ export class ReadSink {
   readonly decimals: DecimalFitter
   readonly clock: LocalClock | null
   readonly builder = new ReadBatchBuilder(1024, 65536)
+  readonly #places: 'line' | 'record'
   readonly #channels = new Map<string, Channel>()
+  readonly #slabs = new Slabs()
+  readonly #head: BlockHead = {
+    meter: '', startS: 0, intervalS: 0, flow: Flow.delivered, lane: 0, exponent: 0, version: 0, place: 0, rawFrom: 0, rawTo: 0,
+  }
 
-  constructor(ctx: DecodeContext, state: FormatState | null) {
+  /** @param places what the records' numbers count */
+  constructor(ctx: DecodeContext, state: FormatState | null, places: 'line' | 'record') {
+    this.#places = places
     this.decimals = new DecimalFitter(ctx.round === true)
     this.clock = ctx.zone === null ? null : new LocalClock(ctx.zone)
     for (const held of state?.held ?? []) this.channel(held.meter, held.flow, held.intervalS).hold(held)
@@ -69,32 +77,36 @@ export class ReadSink {
   channel(meter: string, flow: FlowCode, intervalS: number): Channel {
     let channel = this.#channels.get(meter)
     if (channel === undefined) {
-      channel = new Channel(meter, flow, intervalS, this.builder)
+      channel = new Channel(meter, flow, intervalS, this.builder, this.#slabs)
       this.#channels.set(meter, channel)
       return channel
     }
     for (;;) {
       if (channel.flow === flow && channel.intervalS === intervalS) return channel
-      channel.next ??= new Channel(meter, flow, intervalS, this.builder)
+      channel.next ??= new Channel(meter, flow, intervalS, this.builder, this.#slabs)
       channel = channel.next
     }
   }
 
-  /** Reports a record, or a part of it, that does not become reads. */
+  /**
+   * Reports a record, or a part of it, that does not become reads.
+   *
+   * @param options.within the part: a JSON pointer or a column
+   */
   problem(
-    where: Pick<RecordFacts, 'at' | 'rawFrom' | 'rawTo'> & { meter?: string }, code: string, message: string,
-    options: { help?: string, reads?: number, outcome?: Outcome, record?: string } = {},
+    where: Pick<RecordFacts, 'place' | 'rawFrom' | 'rawTo'> & { meter?: string }, code: string, message: string,
+    options: { within?: string, help?: string, reads?: number, outcome?: Outcome, record?: string } = {},
   ): void {
-    const problem: RecordProblem = {
-      code, at: where.at, message, outcome: options.outcome ?? 'quarantined', reads: options.reads ?? 1,
-    }
-    if (options.help !== undefined) problem.help = options.help
+    const { within, help, reads = 1, outcome = 'quarantined', record } = options
+    const at = `${this.#places} ${where.place}${within === undefined || within === '' ? '' : `, ${within}`}`
+    const problem: RecordProblem = { code, at, message, outcome, reads }
+    if (help !== undefined) problem.help = help
     if (where.meter !== undefined && where.meter !== '') problem.meter = where.meter
     if (where.rawTo > where.rawFrom) {
       problem.rawFrom = where.rawFrom
       problem.rawTo = where.rawTo
     }
-    if (options.record !== undefined) problem.record = options.record
+    if (record !== undefined) problem.record = record
     this.problems.push(problem)
   }
 
@@ -164,7 +176,7 @@ export class ReadSink {
       if (zone.dayStart(day) === instant) startS = zone.dayStart(day - 1)
     }
     if (intervalKind(intervalS) !== 'grid') {
-      const isDay = values.pieces[0].mantissas.length === 1 && zone !== undefined
+      const isDay = values.count === 1 && zone !== undefined
         && isDayLengthOf(zone, startS, intervalS)
       if (!isDay) {
         this.problem(facts, 'interval-length', `An interval of ${intervalS} s fits no grid.`, {
@@ -181,47 +193,62 @@ export class ReadSink {
       return
     }
     for (const piece of values.pieces) {
-      if (intervalS === DAY_S && zone !== undefined) this.#addDays(facts, startS, piece, values.lanes)
-      else this.#addBlock(facts, startS, intervalS, piece.decimals, piece.mantissas, values.lanes)
+      if (intervalS === DAY_S && zone !== undefined) this.#addDays(facts, startS, piece, values)
+      else this.#addBlock(facts, startS, intervalS, piece, 0, values.count, values.lanes)
     }
   }
 
   /** Adds a block of daily reads, which follow each other by local days: 86400 s apart except where clocks change. */
-  #addDays(facts: RecordFacts, startS: number, piece: Piece, lanes: readonly number[] | null): void {
+  #addDays(facts: RecordFacts, startS: number, piece: Piece, { count, lanes }: RecordValues): void {
     const zone = this.clock?.zone
     const day = zone?.dayOf(startS) ?? 0
-    const n = piece.mantissas.length
     if (zone === undefined || zone.dayStart(day) !== startS) {
-      this.#addBlock(facts, startS, DAY_S, piece.decimals, piece.mantissas, lanes)
+      this.#addBlock(facts, startS, DAY_S, piece, 0, count, lanes)
       return
     }
     let from = 0
-    for (let to = 1; to <= n; to++) {
+    for (let to = 1; to <= count; to++) {
       const fromS = zone.dayStart(day + from)
-      if (to < n && zone.dayStart(day + to) === fromS + (to - from) * DAY_S) continue
-      this.#addBlock(facts, fromS, DAY_S, piece.decimals, piece.mantissas.subarray(from, to),
-        lanes?.slice(from, to) ?? null)
+      if (to < count && zone.dayStart(day + to) === fromS + (to - from) * DAY_S) continue
+      this.#addBlock(facts, fromS, DAY_S, piece, from, to, lanes)
       from = to
     }
   }
 
+  /** Adds the piece's slots [from, to) as a block. */
   #addBlock(
-    facts: RecordFacts, startS: number, intervalS: number, decimals: number, mantissas: Int32Array,
+    facts: RecordFacts, startS: number, intervalS: number, { decimals, mantissas }: Piece, from: number, to: number,
     lanes: readonly number[] | null,
   ): void {
-    this.builder.addBlock({
-      meter: facts.meter, startS, intervalS, flow: facts.flow, lane: facts.lane, exponent: -decimals,
-      version: facts.version, place: facts.place, rawFrom: facts.rawFrom, rawTo: facts.rawTo,
-    }, mantissas, lanes ?? undefined)
+    const { builder } = this
+    const n = to - from
+    const values = builder.reserve(n)
+    const cursor = builder.cursor
+    for (let i = 0; i < n; i++) values[cursor + i] = mantissas[from + i]
+    builder.advance(n)
+    if (lanes !== null) builder.setLanes(lanes.slice(from, to), n, facts.lane)
+    const head = this.#head
+    head.meter = facts.meter
+    head.startS = startS
+    head.intervalS = intervalS
+    head.flow = facts.flow
+    head.lane = facts.lane
+    head.exponent = -decimals
+    head.version = facts.version
+    head.place = facts.place
+    head.rawFrom = facts.rawFrom
+    head.rawTo = facts.rawTo
+    builder.endBlock(head)
   }
 
   #hold(facts: RecordFacts, time: RecordTime, values: RecordValues): void {
     const channel = this.channel(facts.meter, facts.flow, facts.intervalS)
     channel.hold({
       meter: facts.meter, flow: facts.flow, intervalS: facts.intervalS, localS: time.localS, backS: time.backS,
-      pieces: values.pieces.map(piece => ({ ...piece, mantissas: piece.mantissas.slice() })),
+      pieces: values.pieces.map(piece => ({ ...piece, mantissas: piece.mantissas.slice(0, values.count) })),
+      count: values.count,
       lane: facts.lane, lanes: values.lanes, version: facts.version, reads: values.reads, single: values.single,
-      place: facts.place, at: facts.at, previousS: channel.endS,
+      place: facts.place, previousS: channel.endS,
     })
   }
 

@@ -1,6 +1,6 @@
 /** What the tests of the formats share. */
-import { MISSING, type ReadBatch } from '../../engine/read-batch.js'
-import type { DecodeContext, Decoded, Format, FormatState } from './format.js'
+import { MISSING, type ReadBatch } from '../engine/read-batch.js'
+import type { DecodeContext, Decoded, Format, FormatState } from '../ingest/formats/format.js'
 
 export interface FlatRead {
   meter: string
