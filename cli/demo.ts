@@ -19,7 +19,7 @@ export async function demo(exit: boolean): Promise<void> {
   const overrides: Partial<Settings> = {
     meterlineDir: join(base.meterlineDir, 'demo'), utilityZone: 'America/Chicago', logLevel: 'warn', databaseUrl: null, smtpUrl: null, smsUrl: null,
   }
-  const engine = await startOnFreePort(loadSettings(process.env, overrides))
+  const engine = await startOnFreePort(loadSettings(undefined, overrides))
   try {
     await play(engine)
   } catch (err) {

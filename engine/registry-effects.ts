@@ -1,4 +1,12 @@
+import type { NotifySecrets } from './contacts/seal.js'
+import { LoadDifference } from './load.js'
+import type { FlowCode } from './read-batch.js'
+import { blockColumns, blockOf, intArray, type BlockRow } from './store/blocks.js'
+import { arrayParsers } from './store/array-text.js'
+import { readSpans } from './store/channels.js'
 import type { Queryable } from './store/db.js'
+import { reevaluateAccounts } from './thresholds/evaluate.js'
+import { getZone, type Zone } from './time/zone.js'
 
 /** What a registry write changed, as far as totals, load and alerts depend on it. */
 export interface RegistryChange {
@@ -13,7 +21,79 @@ export interface RegistryChange {
   roleChanges: { meterId: number; from: string; to: string }[]
 }
 
-/** Brings system load and alerts in line with a registry write; runs in its transaction, before the commit. */
-export async function afterRegistryChange(_client: Queryable, _change: RegistryChange): Promise<void> {
-  await Promise.resolve()
+/**
+ * Brings system load, change feed and alerts in line with a registry write; runs in its transaction, before the commit.
+ * The exclusive registry lock keeps settling out.
+ */
+export async function afterRegistryChange(db: Queryable, change: RegistryChange, secrets: NotifySecrets): Promise<void> {
+  const { rows } = await db.query<{ zone: string | null }>('select zone from utility where utility_id = $1', [change.utilityId])
+  // Without a zone the utility has no reads yet.
+  if (rows[0]?.zone == null) return
+  const zone = getZone(rows[0].zone)
+  const roles = change.roleChanges.filter((r) => (r.from === 'main') !== (r.to === 'main'))
+  if (roles.length > 0) await moveLoad(db, change.utilityId, zone, roles)
+  const accountIds = await accountsConcerned(db, change, roles.map((r) => r.meterId))
+  if (accountIds.length === 0) return
+  await noteChanges(db, change.utilityId, [...new Set([...change.meterIds, ...roles.map((r) => r.meterId)])], accountIds)
+  // A meter may have moved at any time since a threshold was made: every period that it judges is judged anew.
+  const { rows: [since] } = await db.query<{ from_s: number | null }>(
+    `select extract(epoch from min(version_from))::float8 as from_s from threshold
+      where account_id = any($1::int[]) and deleted_at is null`, [intArray(accountIds)])
+  if (since.from_s === null) return
+  await reevaluateAccounts(db, {
+    utilityId: change.utilityId, zone, accountIds, fromDay: zone.dayOf(since.from_s), now: new Date(), deliveryId: null, secrets })
+}
+
+async function accountsConcerned(db: Queryable, change: RegistryChange, roleMeters: number[]): Promise<number[]> {
+  const ids = new Set(change.accountIds)
+  if (roleMeters.length > 0) {
+    const { rows } = await db.query<{ account_id: number }>(
+      'select distinct account_id from meter_assignment where meter_id = any($1::int[])', [intArray(roleMeters)])
+    for (const r of rows) ids.add(r.account_id)
+  }
+  return [...ids].sort((a, b) => a - b)
+}
+
+const CHUNK = 20_000
+
+/** Takes out of the load what meters that are not `main` any more contributed, and puts in what those that became it do. */
+async function moveLoad(db: Queryable, utilityId: number, zone: Zone, roles: RegistryChange['roleChanges']): Promise<void> {
+  const becomesMain = new Map(roles.map((r) => [r.meterId, r.to === 'main']))
+  const { rows: channels } = await db.query<{ channel_id: number; meter_id: number; flow: FlowCode; shared: boolean }>(
+    'select channel_id, meter_id, flow, shared from channel where meter_id = any($1::int[]) and quantity = 1',
+    [intArray([...becomesMain.keys()])])
+  if (channels.length === 0) return
+  const byId = new Map(channels.map((c) => [c.channel_id, c]))
+  const spans = await readSpans(db, channels.filter((c) => c.shared).map((c) => c.channel_id))
+  const load = new LoadDifference(zone)
+  let after = { channel: 0, day: '-infinity' }
+  for (;;) {
+    const { rows } = await db.query<BlockRow & { day_text: string }>({
+      text: `select ${blockColumns('d')}, d.day::text as day_text from channel_day d
+              where d.channel_id = any($1::int[]) and (d.channel_id, d.day) > ($2::int, $3::date)
+              order by d.channel_id, d.day limit ${CHUNK}`,
+      values: [intArray([...byId.keys()]), after.channel, after.day], types: arrayParsers,
+    })
+    for (const row of rows) {
+      const channel = byId.get(row.channel_id)!
+      load.add(blockOf(row), channel.flow, channel.shared ? spans.get(row.channel_id) ?? null : null,
+        becomesMain.get(channel.meter_id) === true ? 1 : -1)
+    }
+    if (rows.length < CHUNK) break
+    const last = rows[rows.length - 1]
+    after = { channel: last.channel_id, day: last.day_text }
+  }
+  await load.write(db, utilityId)
+}
+
+/** The change feed's rows: every day that the meters have, for every account concerned; rather one too many than one missed. */
+async function noteChanges(db: Queryable, utilityId: number, meterIds: number[], accountIds: number[]): Promise<void> {
+  if (meterIds.length === 0) return
+  const lists: string[] = []
+  for (let i = 0; i < accountIds.length; i += 1000) lists.push(`{${accountIds.slice(i, i + 1000).join(',')}}`)
+  await db.query(
+    `insert into change (utility_id, day, restated, account_ids, delivery_no)
+     select $1, days.day, true, l.accounts::int[], 0
+       from (select distinct d.day from channel c join channel_day d using (channel_id) where c.meter_id = any($2::int[])) days
+      cross join unnest($3::text[]) as l(accounts)`, [utilityId, intArray(meterIds), lists])
 }

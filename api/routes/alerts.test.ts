@@ -67,7 +67,7 @@ interface Answer {
 async function call(method: 'GET' | 'POST' | 'PATCH' | 'DELETE', url: string, body?: object, key = keys.portal): Promise<Answer> {
   const answer = await app.inject({ method, url, headers: { authorization: `Bearer ${key}` }, ...(body === undefined ? {} : { payload: body }) })
   return {
-    status: answer.statusCode, retryAfter: answer.headers['retry-after'] as string | undefined,
+    status: answer.statusCode, retryAfter: answer.headers['retry-after'],
     body: (answer.body === '' ? {} : answer.json()) as Answer['body'],
   }
 }

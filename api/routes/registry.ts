@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { Type, type Static, type TSchema } from 'typebox'
-import { applyAccounts } from '../../engine/registry/accounts.js'
+import { applyAccounts, type WriteOptions } from '../../engine/registry/accounts.js'
 import { addBillingPeriods, listBillingPeriods } from '../../engine/registry/billing-periods.js'
 import { applyMeters } from '../../engine/registry/meters.js'
 import { readAccounts, readMeters, type AccountView, type MeterView } from '../../engine/registry/read.js'
@@ -57,7 +57,7 @@ function bulkRoutes(app: FastifyInstance, context: ApiContext): void {
       config: { roles: ['operator'], problems: RECORD_PROBLEMS, describedBody: bodies(AccountRecord) },
       schema: bulkSchema('putAccounts', 'Create and change accounts in bulk'),
     }, (request) => applyAccounts(context.pool, request.principal.utilityId,
-      parseRegistryBody('accounts', typeOf(request.headers['content-type']), request.body ?? Buffer.alloc(0)), request.principal))
+      parseRegistryBody('accounts', typeOf(request.headers['content-type']), request.body ?? Buffer.alloc(0)), writer(context, request.principal)))
     scope.put<{ Body: Buffer | undefined }>('/v1/meters', {
       bodyLimit: BULK_LIMIT,
       config: { roles: ['operator'], problems: RECORD_PROBLEMS, describedBody: bodies(MeterRecord) },
@@ -88,8 +88,12 @@ function typeOf(header: string | undefined): string {
   return header ?? 'application/json'
 }
 
+function writer(context: ApiContext, principal: Principal): WriteOptions {
+  return { actor: principal.actor, secrets: { secretKey: context.secretKey } }
+}
+
 async function writeMeters(context: ApiContext, principal: Principal, records: Parameters<typeof applyMeters>[2]): Promise<RegistryReceipt> {
-  const { receipt, newNames } = await applyMeters(context.pool, principal.utilityId, records, principal)
+  const { receipt, newNames } = await applyMeters(context.pool, principal.utilityId, records, writer(context, principal))
   if (newNames) context.onMetersRegistered(principal.utilityId)
   return receipt
 }
@@ -131,7 +135,8 @@ function accountRoutes(app: FastifyInstance, context: ApiContext): void {
   }, async (request, reply) => {
     const id = request.params.account
     const record = withId(request.body, 'account', id)
-    const receipt = await applyAccounts(context.pool, request.principal.utilityId, [{ place: '', value: record }], request.principal)
+    const receipt = await applyAccounts(context.pool, request.principal.utilityId, [{ place: '', value: record }],
+      writer(context, request.principal))
     refuseRejected(receipt)
     return reply.code(receipt.created > 0 ? 201 : 200).send(await one(request.principal, id))
   })
@@ -144,7 +149,7 @@ function accountRoutes(app: FastifyInstance, context: ApiContext): void {
   }, async (request) => {
     const account = await requireAccount(context, request.principal, request.params.account)
     const spans = Array.isArray(request.body) ? request.body : request.body.periods
-    await addBillingPeriods(context.pool, account, spans, request.principal)
+    await addBillingPeriods(context.pool, account, spans, writer(context, request.principal))
     return { items: await listBillingPeriods(context.pool, account.accountId), next: null }
   })
 

@@ -23,7 +23,8 @@ export function createSmsTransport({ url, account, token, from }: SmsOptions): T
       try {
         const answer = await fetch(address, {
           method: 'POST',
-          headers: { authorization },
+          // A kept connection that the gateway closed meanwhile could not be told from a lost answer.
+          headers: { authorization, connection: 'close' },
           body: new URLSearchParams({ To: message.to, From: from, Body: message.text.body }),
           redirect: 'error',
           signal,
@@ -36,7 +37,7 @@ export function createSmsTransport({ url, account, token, from }: SmsOptions): T
       }
     },
     close() {
-      // fetch keeps its own connections.
+      // No connection is kept.
     },
   }
 }

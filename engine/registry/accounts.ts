@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import { writeAudit } from '../audit.js'
+import type { NotifySecrets } from '../contacts/seal.js'
 import type { Problem } from '../problem.js'
 import { afterRegistryChange } from '../registry-effects.js'
 import type { Pool, Queryable } from '../store/db.js'
@@ -12,6 +13,8 @@ import { pieces, registryWrite } from './write.js'
 /** Who writes, for the audit list. */
 export interface WriteOptions {
   readonly actor: string
+  /** Seal the messages of alerts that the write raises or takes back. */
+  readonly secrets: NotifySecrets
 }
 
 interface Fields {
@@ -55,7 +58,7 @@ export async function applyAccounts(
       utilityId, epoch, meterIds: [], roleChanges: [],
       // A new account has no reads yet; only the billing day moves totals that alerts were judged by.
       accountIds: changed.filter((s) => s.before?.billing_day !== s.now?.billing_day).map((s) => s.accountId ?? -1),
-    })
+    }, options.secrets)
     const written = [...created, ...changed].map((s) => s.id)
     await writeAudit(client, {
       utilityId, actor: options.actor, action: 'accounts.write', subject: written.length === 1 ? written[0] : 'accounts',

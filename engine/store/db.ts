@@ -36,6 +36,9 @@ export function openPool(url: string, max: number, name: string, onError: (err: 
     keepAlive: true,
   })
   pool.on('error', onError)
+  // The pool listens to idle clients only. One that breaks while it is used fails its query, and tells it by this event
+  // besides, which nobody else hears: without a listener it would end the process.
+  pool.on('connect', (client) => client.on('error', () => undefined))
   return pool
 }
 

@@ -2,6 +2,7 @@ import type { Queryable } from '../store/db.js'
 import { dayText } from '../time/text.js'
 import type { Zone } from '../time/zone.js'
 import { expectedThrough } from './freshness.js'
+import { SPANS } from './segments.js'
 
 interface Counts {
   expected: number
@@ -40,10 +41,10 @@ const CHANNELS = `
       from meter m
       join meter_assignment a using (meter_id)
       join channel c on c.meter_id = m.meter_id and c.quantity = 1
-      left join channel_span s on c.shared and s.channel_id = c.channel_id
+      ${SPANS}
      where m.utility_id = $1 and m.role = 'main'
        and a.from_at < to_timestamp($4) and (a.to_at is null or a.to_at > to_timestamp($3))
-       and (not c.shared or (s.from_at < to_timestamp($4) and s.to_at > to_timestamp($3)))
+       and (not c.shared or (s.from_at < to_timestamp($4) and coalesce(s.to_at, 'infinity') > to_timestamp($3)))
        and (s.channel_id is null or tstzrange(a.from_at, a.to_at) && tstzrange(s.from_at, s.to_at))
   ), held as (
     select k.*, d.channel_id is not null as has_row, coalesce(d.delivery_no, e.delivery_no) as delivery_no, d.vals, d.lane,

@@ -29,6 +29,19 @@ interface Row {
   to_s: number | null
 }
 
+/**
+ * Joins the spans of channel c as s; to_at is null where the span is open. Spans end with the last read; nothing counts
+ * after the very last of them, so the channel that read last is taken to count on: reads that fail to come are missing.
+ */
+export const SPANS = `
+  left join lateral (
+       select sp.channel_id, sp.from_at,
+              case when exists (select from channel_span n
+                                 where n.meter_id = sp.meter_id and n.quantity = sp.quantity and n.flow = sp.flow
+                                   and tstzrange(n.from_at, n.to_at) && tstzrange(sp.to_at, null))
+                   then sp.to_at end as to_at
+         from channel_span sp where sp.channel_id = c.channel_id) s on c.shared`
+
 const SELECT = `
   select a.account_id, m.meter_id, m.id as meter, c.channel_id, c.flow, c.interval_s,
          extract(epoch from greatest(a.from_at, s.from_at))::float8 as from_s,
@@ -36,7 +49,7 @@ const SELECT = `
     from meter_assignment a
     join meter m using (meter_id)
     join channel c on c.meter_id = m.meter_id and c.quantity = 1
-    left join channel_span s on c.shared and s.channel_id = c.channel_id
+    ${SPANS}
    where m.role = 'main'
      and (not c.shared or s.channel_id is not null)
      and (s.channel_id is null or tstzrange(a.from_at, a.to_at) && tstzrange(s.from_at, s.to_at))`
@@ -79,7 +92,7 @@ export async function loadMeterSegments(
             extract(epoch from s.from_at)::float8 as from_s, extract(epoch from s.to_at)::float8 as to_s
        from meter m
        join channel c on c.meter_id = m.meter_id and c.quantity = 1
-       left join channel_span s on c.shared and s.channel_id = c.channel_id
+       ${SPANS}
       where m.meter_id = $1 and (not c.shared or s.channel_id is not null)
       order by c.channel_id, from_s nulls first`, [meterId])
   return rows.map(toSegment).flatMap((s) => windows

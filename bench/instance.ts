@@ -1,0 +1,180 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { chmodSync, createWriteStream, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import pg from 'pg'
+import { Client } from '../cli/client.js'
+import { clusterUrl } from '../engine/store/cluster.js'
+import { typeParsers } from '../engine/store/db.js'
+import { accountRecords, meterRecords, ndjsonBodies, type Fleet } from '../fixtures/simulator.js'
+
+/** What of the database matters for a figure. */
+export interface DatabaseFacts {
+  version: string
+  storageMode: string
+  settings: Record<string, string>
+}
+
+const SHOWN = ['fsync', 'synchronous_commit', 'full_page_writes', 'wal_level', 'shared_buffers', 'max_wal_size', 'wal_compression']
+const START_MS = 60_000
+const STOP_MS = 60_000
+
+/** A Meterline of its own: `meterline serve` as a child process on a fresh embedded database in a temporary folder. */
+export class Instance {
+  readonly url: string
+  readonly key: string
+  readonly databaseUrl: string
+  readonly #child: ChildProcess
+  readonly #folder: string
+  readonly #memory: NodeJS.Timeout
+  #rssMax = 0
+
+  private constructor(child: ChildProcess, folder: string, url: string) {
+    this.#child = child
+    this.#folder = folder
+    this.url = url
+    this.key = readFileSync(join(folder, 'data', 'operator-key'), 'utf8').trim()
+    const state = JSON.parse(readFileSync(join(folder, 'data', 'embedded.json'), 'utf8')) as { port: number; password: string }
+    this.databaseUrl = clusterUrl(state.port, state.password, 'meterline')
+    this.#memory = setInterval(() => { this.#rssMax = Math.max(this.#rssMax, this.rss()) }, 50)
+  }
+
+  /** @param env settings of the child beside its folder and port  @param nodeArgs for example --cpu-prof */
+  static async start(env: Record<string, string> = {}, nodeArgs: readonly string[] = []): Promise<Instance> {
+    const folder = mkdtempSync(join(tmpdir(), 'meterline-bench-'))
+    // As root the database runs as another user, who must pass through.
+    chmodSync(folder, 0o755)
+    const child = spawn(process.execPath, [...nodeArgs, join(import.meta.dirname, '..', 'meterline.js'), 'serve'], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: {
+        PATH: process.env.PATH, HOME: process.env.HOME, METERLINE_DIR: join(folder, 'data'), HOST: '127.0.0.1', PORT: '0',
+        UTILITY_ZONE: 'America/Chicago', ...env,
+      },
+    })
+    const log = createWriteStream(join(folder, 'serve.log'))
+    child.stderr.pipe(log, { end: false })
+    try {
+      return new Instance(child, folder, await listening(child))
+    } catch (err) {
+      child.kill('SIGKILL')
+      await exited(child, 5000)
+      rmSync(folder, { recursive: true, force: true })
+      throw err
+    }
+  }
+
+  /** Folder of this run, removed at the end. */
+  get folder(): string {
+    return this.#folder
+  }
+
+  /** Resident bytes of the serving process now (threads share them; PostgreSQL is another process). */
+  rss(): number {
+    return this.#status('VmRSS')
+  }
+
+  /** Greatest resident bytes since the last reset: the kernel's high-water mark, or what was sampled after a reset. */
+  rssPeak(): number {
+    return Math.max(this.#rssMax, this.rss())
+  }
+
+  /** Greatest resident bytes of the process's life, by the kernel. */
+  rssHighWater(): number {
+    return this.#status('VmHWM')
+  }
+
+  resetRssPeak(): void {
+    this.#rssMax = 0
+  }
+
+  #status(field: 'VmRSS' | 'VmHWM'): number {
+    try {
+      const text = readFileSync(`/proc/${this.#child.pid}/status`, 'utf8')
+      return Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(text)?.[1] ?? 0) * 1024
+    } catch {
+      return 0
+    }
+  }
+
+  /** A connection of the bench's own to the same database. */
+  async connect(): Promise<pg.Client> {
+    const client = new pg.Client({ connectionString: this.databaseUrl, types: typeParsers, application_name: 'meterline bench' })
+    await client.connect()
+    return client
+  }
+
+  async facts(): Promise<DatabaseFacts> {
+    const client = await this.connect()
+    try {
+      const version = await client.query<{ version: string }>("select split_part(version(), ' on ', 1) as version")
+      const mode = await client.query<{ storage_mode: string }>('select storage_mode from installation')
+      const settings = await client.query<{ name: string; value: string }>(
+        'select name, current_setting(name) as value from pg_settings where name = any($1::text[]) order by name', [SHOWN])
+      return {
+        version: version.rows[0].version, storageMode: mode.rows[0].storage_mode,
+        settings: Object.fromEntries(settings.rows.map((r) => [r.name, r.value])),
+      }
+    } finally {
+      await client.end()
+    }
+  }
+
+  /** Registers a fleet's accounts and meters through the API. */
+  async register(fleet: Fleet): Promise<void> {
+    const client = new Client(this.url, this.key)
+    try {
+      for (const [path, records] of [['/v1/accounts', accountRecords(fleet)], ['/v1/meters', meterRecords(fleet)]] as const) {
+        for (const { body } of ndjsonBodies(records, 5000)) {
+          await client.send('PUT', path, Buffer.from(body), { 'content-type': 'application/x-ndjson' })
+        }
+      }
+    } finally {
+      client.close()
+    }
+  }
+
+  /** Stops the server as an operator would, and removes the folder. @param keep leaves the folder for a look */
+  async stop(keep = false): Promise<void> {
+    clearInterval(this.#memory)
+    this.#child.kill('SIGTERM')
+    if (!await exited(this.#child, STOP_MS)) this.#child.kill('SIGKILL')
+    if (!keep) rmSync(this.#folder, { recursive: true, force: true })
+  }
+}
+
+async function exited(child: ChildProcess, withinMs: number): Promise<boolean> {
+  if (child.exitCode !== null || child.signalCode !== null) return true
+  const end = new AbortController()
+  const done = new Promise<boolean>((resolve) => child.once('exit', () => resolve(true)))
+  const late = sleep(withinMs, false, { signal: end.signal }).catch(() => false)
+  const answer = await Promise.race([done, late])
+  end.abort()
+  return answer
+}
+
+/** Waits for the log line that says where the server listens. */
+async function listening(child: ChildProcess): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let said = ''
+    const timer = setTimeout(() => reject(new Error(`the server did not start within ${START_MS} ms: ${said.slice(-2000)}`)), START_MS)
+    const stop = (): void => {
+      clearTimeout(timer)
+      child.stderr?.off('data', onData)
+      child.off('exit', onExit)
+    }
+    const onData = (chunk: Buffer): void => {
+      said += chunk.toString('utf8')
+      const url = /"url":"(http:[^"]+)"/.exec(said)?.[1]
+      if (url === undefined) return
+      stop()
+      resolve(url)
+    }
+    const onExit = (): void => {
+      stop()
+      reject(new Error(`the server ended at its start: ${said.slice(-2000)}`))
+    }
+    child.stderr?.on('data', onData)
+    child.once('exit', onExit)
+  })
+}

@@ -1,0 +1,36 @@
+import { parseArgs } from 'node:util'
+import { httpDayBlocks } from './http-day-blocks.js'
+import { describeMachine } from './machine.js'
+import { report } from './report.js'
+import type { Scenario } from './scenario.js'
+
+const SCENARIOS: Record<string, Scenario> = {
+  'http-day-blocks': httpDayBlocks,
+}
+
+const USAGE = `node dist/bench/run.js [scenario…] [--samples N] [--set NAME=VALUE]… [--node-arg=ARG]… [--keep]
+scenarios: ${Object.keys(SCENARIOS).join(', ')}; the first alone when none is named; all
+--set gives the server a setting, --node-arg its Node an argument (--node-arg=--cpu-prof), --keep leaves its temporary folder.
+`
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true, strict: true,
+  options: {
+    samples: { type: 'string', default: '5' }, set: { type: 'string', multiple: true, default: [] },
+    'node-arg': { type: 'string', multiple: true, default: [] }, keep: { type: 'boolean', default: false },
+    help: { type: 'boolean', short: 'h', default: false },
+  },
+})
+const names = positionals.length === 0 ? ['http-day-blocks'] : positionals.includes('all') ? Object.keys(SCENARIOS) : positionals
+const samples = Number(values.samples)
+const unknown = names.filter((n) => !(n in SCENARIOS))
+if (values.help || unknown.length > 0 || !Number.isInteger(samples) || samples < 1) {
+  process.stdout.write(unknown.length > 0 ? `there is no scenario ${unknown.join(', ')}\n${USAGE}` : USAGE)
+  process.exit(values.help ? 0 : 1)
+}
+const env = Object.fromEntries(values.set.map((s) => [s.slice(0, s.indexOf('=')), s.slice(s.indexOf('=') + 1)]))
+const command = `node dist/bench/run.js ${process.argv.slice(2).join(' ')}`.trim()
+for (const name of names) {
+  const machine = describeMachine(command)
+  report(name, machine, await SCENARIOS[name]({ samples, env, nodeArgs: values['node-arg'], keep: values.keep }))
+}
