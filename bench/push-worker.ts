@@ -26,7 +26,7 @@ function prepare(task: PrepareTask): Prepared {
   for (const day of task.days) {
     for (let meter = from; meter < to; meter += task.metersPerBody) {
       const blocks = dayBlocks(fleet, day, meter, Math.min(to, meter + task.metersPerBody))
-      const { count, bytes } = write(writer, fleet, blocks, task.fromSlot ?? 0, task.slots ?? blocks.grid.slots)
+      const { count, bytes } = write(writer, blocks, task.fromSlot ?? 0, task.slots ?? blocks.grid.slots)
       reads += count
       pending += bytes
       if (task.bodyBytes !== undefined && pending < task.bodyBytes) continue
@@ -38,7 +38,7 @@ function prepare(task: PrepareTask): Prepared {
   return { bodies: bodies.length, reads, bytes: bodies.reduce((sum, b) => sum + b.length, 0) }
 }
 
-function write(writer: BodyWriter, of: Fleet, blocks: DayBlocks, fromSlot: number, slots: number): { count: number; bytes: number } {
+function write(writer: BodyWriter, blocks: DayBlocks, fromSlot: number, slots: number): { count: number; bytes: number } {
   const { grid } = blocks
   let count = 0
   for (let b = 0; b < blocks.count; b++) {

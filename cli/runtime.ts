@@ -56,6 +56,7 @@ export async function openDatabase(settings: Settings, log: Logger): Promise<Dat
     const storage = await openStorage(pool)
     await storage.makeAhead(Date.now())
     const utility = await ensureUtility(pool, DEFAULT_UTILITY, { zone: settings.utilityZone })
+    mkdirSync(settings.meterlineDir, { recursive: true })
     const firstKey = await ensureFirstOperatorKey(pool, utility.utilityId) ?? null
     if (firstKey !== null) writeFileSync(join(settings.meterlineDir, 'operator-key'), `${firstKey}\n`, { mode: 0o600 })
     return {

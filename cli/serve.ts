@@ -4,6 +4,7 @@ import type { Logger } from 'pino'
 import { buildServer } from '../api/server.js'
 import type { ApiContext } from '../api/context.js'
 import { routes } from '../api/routes/all.js'
+import { pushRoute } from '../api/routes/reads.js'
 import type { Settings } from '../engine/config.js'
 import { createSmsTransport } from '../engine/notify/sms.js'
 import { createSmtpTransport } from '../engine/notify/smtp.js'
@@ -79,7 +80,7 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
   const app = buildServer(context, {
     routes: roles.has('api') ? routes : [],
     bodyRoutes: ingest === null ? [] : [(scope) => registerPushDoor(scope, {
-      pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, now: Date.now })],
+      pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, now: Date.now, route: pushRoute })],
     metrics: () => metrics.metrics(),
     ready: async () => {
       const reasons = stopping ? ['stopping'] : []
@@ -106,7 +107,10 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
     app, database, log, url: `http://${host.includes(':') ? `[${host}]` : host}:${port}`,
     close: async () => {
       stopping = true
+      // A sender that stalls, or never ends, must not keep the rest from being closed in order.
+      const cut = setTimeout(() => app.server.closeAllConnections(), settings.shutdownSeconds * 500)
       await app.close()
+      clearTimeout(cut)
       await maintenance.stop()
       await ingest?.pool.close()
       await outbox?.stop()

@@ -1,8 +1,6 @@
-import { PassThrough, type Readable } from 'node:stream'
+import type { IncomingMessage } from 'node:http'
 import { createGunzip } from 'node:zlib'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { Type } from 'typebox'
-import type { Principal } from '../api/context.js'
+import type { FastifyContextConfig, FastifyInstance, FastifyRequest, FastifySchema } from 'fastify'
 import { ApiError, BodyError } from '../engine/problem.js'
 import { parseInstant } from '../engine/time/text.js'
 import { uuidv7 } from '../engine/uuid.js'
@@ -10,14 +8,12 @@ import { Push, type PushOptions } from './push.js'
 
 export interface PushDoorOptions extends PushOptions {
   now: () => number
+  /** Who may call the route and how the API document shows it: the API's side of it. */
+  route: { config: FastifyContextConfig; schema: FastifySchema }
 }
 
-const QUERY = Type.Object({
-  format: Type.Optional(Type.String({ maxLength: 40 })),
-  mapping: Type.Optional(Type.String({ maxLength: 20_000 })),
-  zone: Type.Optional(Type.String({ maxLength: 60 })),
-  name: Type.Optional(Type.String({ maxLength: 200 })),
-})
+/** How long the rest of a refused body is read and dropped, milliseconds. */
+const LINGER_MS = 10_000
 
 /**
  * POST /v1/reads (contract §4). The main thread only moves bytes: they are gathered into one buffer, or one per part, and
@@ -29,21 +25,17 @@ export function registerPushDoor(app: FastifyInstance, options: PushDoorOptions)
     scope.removeAllContentTypeParsers()
     scope.addContentTypeParser('*', { bodyLimit: Number.MAX_SAFE_INTEGER }, (_request, _payload, parsed) => parsed(null))
     scope.post('/v1/reads', {
-      config: { roles: ['head-end', 'operator'], member: false },
-      schema: {
-        operationId: 'pushReads', tags: ['reads'], summary: 'Push interval reads; the receipt comes after the commit',
-        querystring: QUERY,
-      },
+      ...options.route,
     }, async (request, reply) => {
       const query = request.query as { format?: string; mapping?: string; zone?: string; name?: string }
       const header = readHeaders(request, options.now())
+      const gzip = isGzip(request.headers['content-encoding'])
       const guard = header.idempotencyKey === null ? null : `${request.principal.utilityId}|${header.source}|${header.idempotencyKey}`
       if (guard !== null && keysUnderWay.has(guard)) {
         options.metrics.refused('key-in-use')
         throw new ApiError(409, 'idempotency-key-in-use', 'A push with this Idempotency-Key is under way.', { retryAfter: 1 })
       }
       if (guard !== null) keysUnderWay.add(guard)
-      const gzip = isGzip(request.headers['content-encoding'])
       const declared = Number(request.headers['content-length'] ?? NaN)
       const push = new Push(options, request.principal.utilityId, {
         deliveryId: uuidv7(options.now()), source: header.source, door: 'http', contentType: request.headers['content-type'] ?? null,
@@ -51,9 +43,10 @@ export function registerPushDoor(app: FastifyInstance, options: PushDoorOptions)
         history: header.history, idempotencyKey: header.idempotencyKey, version: header.version, versionStated: header.versionStated,
       })
       try {
-        const receipt = await push.run(bodyOf(request, gzip), gzip ? NaN : declared)
+        const receipt = await push.run(bytesOf(request.raw, gzip), gzip ? NaN : declared)
         return await reply.code(200).header('content-type', 'application/json; charset=utf-8').send(receipt)
       } finally {
+        dropRest(request.raw)
         push.release()
         if (guard !== null) keysUnderWay.delete(guard)
       }
@@ -72,7 +65,7 @@ interface PushHeaders {
 
 function readHeaders(request: FastifyRequest, nowMs: number): PushHeaders {
   const h = request.headers
-  const principal: Principal = request.principal
+  const { principal } = request
   const source = single(h['x-source']) ?? principal.name
   if (source.length === 0 || source.length > 100) throw new ApiError(422, 'invalid-source', 'X-Source has 1 to 100 characters.')
   const allowed = principal.sources.length === 0 ? [principal.name] : principal.sources
@@ -101,7 +94,7 @@ function parseVersion(text: string): number {
     if (Number.isSafeInteger(n)) return n
   }
   const s = parseInstant(text)
-  if (s === undefined || s <= 0) {
+  if (s === undefined || s <= 0 || !Number.isSafeInteger(Math.round(s * 1e6))) {
     throw new ApiError(422, 'invalid-version', 'X-Version is an RFC 3339 instant with offset, or a positive whole number.')
   }
   return Math.round(s * 1e6)
@@ -119,16 +112,44 @@ function single(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? value.join(', ') : value
 }
 
-/** The body's bytes, decompressed. */
-function bodyOf({ raw }: FastifyRequest, gzip: boolean): Readable {
-  if (!gzip) return raw
-  const out = new PassThrough()
+/** The body's bytes, decompressed. The request is not destroyed with them: the answer goes by its socket. */
+async function* bytesOf(raw: IncomingMessage, gzip: boolean): AsyncGenerator<Buffer> {
+  try {
+    yield* (gzip ? inflated(raw) : raw.iterator({ destroyOnReturn: false })) as AsyncIterable<Buffer>
+  } catch (err) {
+    if (!raw.complete) throw new ApiError(400, 'body-cut-off', 'The sender went away before the end of the body.')
+    throw err
+  }
+}
+
+async function* inflated(raw: IncomingMessage): AsyncGenerator<Buffer> {
   const gunzip = createGunzip()
-  gunzip.on('error', () => out.destroy(new BodyError(400, 'malformed-gzip', 'The body is not whole gzip data.')))
-  raw.on('error', (err) => out.destroy(err))
-  raw.on('aborted', () => out.destroy(new Error('the sender went away')))
-  raw.pipe(gunzip).pipe(out)
-  return out
+  const cutOff = (): void => {
+    if (!raw.complete) gunzip.destroy(new Error('the body was cut off'))
+  }
+  raw.once('error', cutOff).once('close', cutOff)
+  raw.pipe(gunzip)
+  try {
+    yield* gunzip as AsyncIterable<Buffer>
+  } catch (err) {
+    if (String((err as NodeJS.ErrnoException).code).startsWith('Z_')) {
+      throw new BodyError(400, 'malformed-gzip', 'The body is not whole gzip data.')
+    }
+    throw err
+  } finally {
+    raw.unpipe(gunzip)
+  }
+}
+
+/**
+ * Reads the rest of a body that was refused, for a while: a connection closed over unread bytes is reset, and takes the
+ * answer with it.
+ */
+function dropRest(raw: IncomingMessage): void {
+  if (raw.complete) return
+  raw.resume()
+  const timer = setTimeout(() => raw.destroy(), LINGER_MS).unref()
+  raw.once('close', () => clearTimeout(timer))
 }
 
 function isGzip(encoding: string | undefined): boolean {

@@ -1,5 +1,14 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
+import type { Receipt } from '../engine/receipt.js'
 import type { TaskAnswer } from './task.js'
+
+/** What the metrics need to know of a delivery, or a part of one, beside its answer. */
+export interface SettledPart {
+  deliveryId: string
+  bytes: number
+  /** The receipt after the part before; null for the first. */
+  before: Receipt | null
+}
 
 /** Metrics of the way from door to commit: in, out by outcome, seconds, lag (style.md §7). Label sets are closed. */
 export class IngestMetrics {
@@ -42,16 +51,23 @@ export class IngestMetrics {
     this.#refused.inc({ reason })
   }
 
-  settled(answer: TaskAnswer, bytes: readonly number[]): void {
-    this.#group.observe(bytes.length)
+  /** Counts what a task came to. @param parts its deliveries, or parts of them, in the order of the answer */
+  settled(answer: TaskAnswer, parts: readonly SettledPart[]): void {
+    this.#group.observe(parts.length)
     this.#decode.observe(answer.decodeS)
     this.#settle.observe(answer.settleS)
     answer.deliveries.forEach((d, i) => {
-      this.#bytes.inc(bytes[i])
-      this.#deliveries.inc({ outcome: d.receipt !== null ? 'settled' : d.error?.status === 503 ? 'unavailable' : 'refused' })
-      if (d.receipt === null) return
+      const { deliveryId, bytes, before } = parts[i]
+      this.#bytes.inc(bytes)
+      const repeated = d.receipt !== null && d.receipt.delivery !== deliveryId
+      this.#deliveries.inc({
+        outcome: repeated ? 'repeated' : d.receipt !== null ? 'settled' : d.error?.status === 503 ? 'unavailable' : 'refused' })
+      // The receipt of a repeated push was counted when it was first given.
+      if (d.receipt === null || repeated) return
       for (const outcome of ['stored', 'duplicate', 'corrected', 'outranked', 'quarantined', 'rejected'] as const) {
-        if (d.receipt[outcome] > 0) this.#reads.inc({ outcome }, d.receipt[outcome])
+        // The receipt of a part has all parts up to it.
+        const reads = d.receipt[outcome] - (before?.[outcome] ?? 0)
+        if (reads > 0) this.#reads.inc({ outcome }, reads)
       }
       if (d.receipt.to !== null) this.#lag.set((Date.now() - Date.parse(d.receipt.to)) / 1000)
     })

@@ -28,6 +28,8 @@ export interface PoolOptions {
 interface Waiting {
   utilityId: number
   task: DeliveryTask
+  /** The receipt after the part before this one. */
+  before: Receipt | null
   resolve: (answer: DeliveryAnswer) => void
 }
 
@@ -78,10 +80,13 @@ export class IngestPool {
     this.#inflight -= bytes
   }
 
-  /** Settles one delivery, or one part of it. Never rejects: what went wrong is in the answer. */
-  submit(utilityId: number, task: DeliveryTask): Promise<DeliveryAnswer> {
+  /**
+   * Settles one delivery, or one part of it. Never rejects: what went wrong is in the answer.
+   * @param before the receipt after the part before: receipts of parts add up, and the metrics count each read once
+   */
+  submit(utilityId: number, task: DeliveryTask, before: Receipt | null = null): Promise<DeliveryAnswer> {
     return new Promise((resolve) => {
-      this.#queue.push({ utilityId, task, resolve })
+      this.#queue.push({ utilityId, task, before, resolve })
       this.#pump()
     })
   }
@@ -136,9 +141,10 @@ export class IngestPool {
 
   async #settle(group: Waiting[]): Promise<void> {
     const task: SettleTask = { kind: 'settle', utilityId: group[0].utilityId, deliveries: group.map((w) => w.task) }
-    const bytes = group.map((w) => w.task.bytes.byteLength)
+    // Taken now: the bytes go to the worker.
+    const parts = group.map(({ task: { deliveryId, bytes }, before }) => ({ deliveryId, bytes: bytes.byteLength, before }))
     const answer = await this.#run(task, group.map((w) => w.task.bytes))
-    this.#options.metrics.settled(answer, bytes)
+    this.#options.metrics.settled(answer, parts)
     group.forEach((w, i) => w.resolve(answer.deliveries[i]))
     if (answer.messages) this.#options.onMessages()
     this.#running--

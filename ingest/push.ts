@@ -16,6 +16,8 @@ export interface PushOptions {
 }
 
 const STEP = 1024 * 1024
+/** What a push is counted as at least: its socket, headers and bookkeeping cost about that, however short the body. */
+const LEAST = 16 * 1024
 
 export type TaskHead = Omit<DeliveryTask, 'bytes' | 'part' | 'final' | 'state' | 'bodySha256'>
 
@@ -32,6 +34,8 @@ export class Push {
   #part = 1
   #state: FormatState | null = null
   #receipt: Receipt | null = null
+  /** A large body whose first part came before, with this key: its first receipt, and the SHA-256 of the whole. */
+  #repeats: { receipt: Receipt; sha256: string } | null = null
 
   constructor(options: PushOptions, utilityId: number, head: TaskHead) {
     this.#options = options
@@ -46,12 +50,22 @@ export class Push {
    * @throws ApiError with what went wrong; for a large body that broke midway, with the receipt so far
    */
   async run(body: AsyncIterable<Buffer>, declared: number): Promise<Receipt> {
+    try {
+      return await this.#run(body, declared)
+    } catch (err) {
+      // A large body that breaks midway: with the receipt of the parts that did settle.
+      if (this.#receipt === null || !(err instanceof ApiError)) throw err
+      throw new ApiError(err.status, err.code, err.message, { ...err.extra, receipt: { ...this.#receipt, complete: false } })
+    }
+  }
+
+  async #run(body: AsyncIterable<Buffer>, declared: number): Promise<Receipt> {
     if (declared > this.#options.maxBodyBytes) throw this.#tooLarge()
     if (declared === 0) throw new BodyError(400, 'empty-body', 'The body is empty.')
     if (Number.isFinite(declared)) this.#grow(Math.min(declared, this.#options.atomicBytes))
     for await (const chunk of body) await this.#take(chunk)
     if (this.#total === 0) throw new BodyError(400, 'empty-body', 'The body is empty.')
-    return this.#settle(true)
+    return this.#repeats === null ? this.#settle(true) : this.#repeated(this.#repeats)
   }
 
   /** Gives the memory back; called once, whatever came. */
@@ -65,7 +79,7 @@ export class Push {
     if (this.#total > this.#options.maxBodyBytes) throw this.#tooLarge()
     this.#hash.update(chunk)
     let from = 0
-    while (from < chunk.length) {
+    while (from < chunk.length && this.#repeats === null) {
       if (this.#filled === this.#options.atomicBytes) await this.#settle(false)
       const room = Math.min(chunk.length - from, this.#options.atomicBytes - this.#filled)
       this.#grow(this.#filled + room)
@@ -79,13 +93,14 @@ export class Push {
   #grow(need: number): void {
     if (need <= this.#buffer.length) return
     const size = Math.min(this.#options.atomicBytes, Math.max(need, Math.min(this.#buffer.length * 2, this.#buffer.length + 16 * STEP)))
-    if (size > this.#reserved) {
-      if (!this.#options.pool.reserve(size - this.#reserved)) {
+    const cost = Math.max(size, LEAST)
+    if (cost > this.#reserved) {
+      if (!this.#options.pool.reserve(cost - this.#reserved)) {
         this.#options.metrics.refused('inflight')
         throw new ApiError(429, 'too-much-in-flight', 'More bytes are being settled than memory is set aside for.',
-          { retryAfter: 1, help: 'Push again after Retry-After; MAX_INFLIGHT_MB is the bound.', ...this.#soFar() })
+          { retryAfter: 1, help: 'Push again after Retry-After; MAX_INFLIGHT_MB is the bound.' })
       }
-      this.#reserved = size
+      this.#reserved = cost
     }
     const larger = new Uint8Array(size)
     larger.set(this.#buffer.subarray(0, this.#filled))
@@ -95,12 +110,15 @@ export class Push {
   async #settle(final: boolean): Promise<Receipt> {
     const whole = this.#filled === this.#buffer.length
     const bytes = (whole ? this.#buffer.buffer : this.#buffer.slice(0, this.#filled).buffer) as ArrayBuffer
+    // Gone to the worker, or copied: what this push reserved covers one of them, not both.
+    this.#buffer = new Uint8Array(0)
     const answer = await this.#options.pool.submit(this.#utilityId, {
       ...this.#head, bytes, part: this.#part, final, state: this.#state, bodySha256: final ? this.#hash.digest('hex') : null,
-    })
-    if (answer.receipt === null) {
-      const err = toApiError(answer)
-      throw new ApiError(err.status, err.code, err.message, { ...err.extra, ...this.#soFar() })
+    }, this.#receipt)
+    if (answer.receipt === null) throw toApiError(answer)
+    if (answer.repeats !== undefined) {
+      this.#repeats = { receipt: answer.receipt, sha256: answer.repeats }
+      return answer.receipt
     }
     this.#receipt = answer.receipt
     if (!final) {
@@ -114,9 +132,11 @@ export class Push {
     return answer.receipt
   }
 
-  /** A large body that breaks midway: the receipt of the parts that did settle. */
-  #soFar(): Record<string, unknown> {
-    return this.#receipt === null ? {} : { receipt: { ...this.#receipt, complete: false } }
+  /** The first receipt, where the rest of the body is the same too. */
+  #repeated(first: { receipt: Receipt; sha256: string }): Receipt {
+    if (this.#hash.digest('hex') === first.sha256) return first.receipt
+    throw new ApiError(422, 'idempotency-key-reused', 'This Idempotency-Key was used with another body.',
+      { help: 'Use a new key for a new body.' })
   }
 
   #tooLarge(): BodyError {

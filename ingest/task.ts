@@ -71,6 +71,11 @@ export interface DeliveryAnswer {
   /** Bytes after the last complete record of a part that is not the last, transferred back, and the decoder's state. */
   rest: ArrayBuffer | null
   state: FormatState | null
+  /**
+   * First part of a large body that was settled before under the same key: SHA-256 of that whole body, hex. The receipt
+   * is the first one, and the rest is only compared.
+   */
+  repeats?: string
 }
 
 export interface TaskAnswer {

@@ -6,6 +6,7 @@ import { replayQuarantine } from './replay.js'
 import { Settler, type SettleResult } from '../engine/settler.js'
 import { sourceSettings, type SourceSettings } from '../engine/source-settings.js'
 import { isUnavailable, openPool, type Pool } from '../engine/store/db.js'
+import { acceptedMsOf } from '../engine/store/deliveries.js'
 import { openStorage } from '../engine/store/storage.js'
 import { getZone } from '../engine/time/zone.js'
 import { withdrawDelivery } from '../engine/withdraw.js'
@@ -95,7 +96,11 @@ async function settle(worker: Worker, task: SettleTask): Promise<TaskAnswer> {
     decodedAt = performance.now()
     if (submissions.length > 0) {
       const results = await worker.settler.settle(task.utilityId, submissions.map((s) => s.submission))
-      results.forEach((result, k) => { Object.assign(answers[submissions[k].index], outcome(result)) })
+      for (const [k, result] of results.entries()) {
+        const { submission, index } = submissions[k]
+        Object.assign(answers[index], outcome(result))
+        if (result.status === 'repeated' && !submission.final) answers[index].repeats = await bodyHash(worker.pool, result.receipt.delivery)
+      }
     }
   } catch (err) {
     return answerAll(task, errorAnswer(err))
@@ -104,6 +109,14 @@ async function settle(worker: Worker, task: SettleTask): Promise<TaskAnswer> {
     deliveries: answers, decodeS: (decodedAt - began) / 1000, settleS: (performance.now() - decodedAt) / 1000,
     messages: answers.some((a) => a.receipt !== null && a.receipt.alerts.raised + a.receipt.alerts.retracted > 0),
   }
+}
+
+/** SHA-256 of the whole body of a delivery that is complete, hex. */
+async function bodyHash(pool: Pool, deliveryId: string): Promise<string> {
+  const { rows } = await pool.query<{ sha256: string | null }>(
+    `select encode(sha256, 'hex') as sha256 from delivery where delivery_id = $1 and accepted_at = to_timestamp($2)`,
+    [deliveryId, acceptedMsOf(deliveryId) / 1000])
+  return rows[0]?.sha256 ?? ''
 }
 
 function outcome(result: SettleResult): Pick<DeliveryAnswer, 'receipt' | 'error'> {

@@ -1,7 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from 'typebox'
+import { ApiError } from '../../engine/problem.js'
 import { Flow } from '../../engine/read-batch.js'
 import { getZone } from '../../engine/time/zone.js'
+import { GROUP_LOAD_DAYS, loadByGroup } from '../../engine/usage/group-load.js'
 import { checkSize, rangeOf } from '../../engine/usage/range.js'
 import { systemLoad } from '../../engine/usage/system-load.js'
 import { inSnapshot } from '../../engine/usage/usage.js'
@@ -15,9 +17,12 @@ const LoadQuery = Type.Object({
   from: Type.Optional(Type.String({ maxLength: 40, description: 'Local date or instant; without it this month.' })),
   to: Type.Optional(Type.String({ maxLength: 40, description: 'Exclusive; without it the end of today.' })),
   flow: Type.Optional(FlowWord),
+  by: Type.Optional(Type.String({ minLength: 1, maxLength: 60, description: 'Name of an account group, such as substation: its values apart, too.' })),
 })
 
 const NotHourly = Type.Optional(Type.Number({ description: 'kWh of reads longer than an hour, kept apart.' }))
+const Hours = Type.Array(Type.Object({ start: Type.String(), value: Type.Number(), notHourly: NotHourly }))
+const Peak = nullable(Type.Object({ hour: Type.String(), value: Type.Number() }))
 const Load = Type.Object({
   timeZone: Type.String(),
   from: Type.String(),
@@ -25,10 +30,12 @@ const Load = Type.Object({
   flow: Type.String(),
   unit: Type.String(),
   intervalSeconds: Type.Integer(),
-  hours: Type.Array(Type.Object({ start: Type.String(), value: Type.Number(), notHourly: NotHourly })),
-  peak: nullable(Type.Object({ hour: Type.String(), value: Type.Number() })),
+  hours: Hours,
+  peak: Peak,
   total: nullable(Type.Number()),
   notHourly: NotHourly,
+  by: Type.Optional(Type.String()),
+  groups: Type.Optional(Type.Array(Type.Object({ group: nullable(Type.String()), hours: Hours, peak: Peak }))),
 })
 
 /** The utility's energy per hour. */
@@ -46,6 +53,12 @@ export function systemLoadRoutes(app: FastifyInstance, context: ApiContext): voi
     checkSize(range, 'hour')
     const flow = query.flow ?? 'delivered'
     const load = await inSnapshot(context.readPool, (db) => systemLoad(db, zone, principal.utilityId, Flow[flow], range))
-    return sendJson(request, reply, { ...load, flow })
+    if (query.by === undefined) return sendJson(request, reply, { ...load, flow })
+    if (range.toS - range.fromS > GROUP_LOAD_DAYS * 86_400) {
+      throw new ApiError(422, 'range-too-large', `A load by group covers at most ${GROUP_LOAD_DAYS} days.`, { help: 'Ask for less at a time.' })
+    }
+    const { by } = query
+    const groups = await inSnapshot(context.readPool, (db) => loadByGroup(db, zone, principal.utilityId, Flow[flow], by, range))
+    return sendJson(request, reply, { ...load, flow, by, groups })
   })
 }

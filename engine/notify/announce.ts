@@ -53,7 +53,8 @@ export async function announce(
     for (const contact of byAccount.get(announcement.accountId) ?? []) {
       const last = told.get(`${announcement.alertId} ${contact.contact_id}`)
       const isNews = last?.is_open === true || (last?.purpose === 'alert') === (announcement.purpose === 'correction')
-      if (isNews && (announcement.purpose === 'correction' || isAddressed(announcement, contact))) messages.push({ id: randomUUID(), announcement, contact, text: announcement.texts[contact.channel] })
+      if (!isNews || (announcement.purpose === 'alert' && !isAddressed(announcement, contact))) continue
+      messages.push({ id: randomUUID(), announcement, contact, text: announcement.texts[contact.channel] })
     }
   }
   await insertMessages(db, messages, input)

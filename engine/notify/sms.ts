@@ -1,4 +1,6 @@
-import type { SendOutcome, Transport } from './transport.js'
+import http from 'node:http'
+import https from 'node:https'
+import type { HandOver, SendOutcome, Transport } from './transport.js'
 
 export interface SmsOptions {
   /** Of a Twilio-compatible Messages API: the server, or the whole address of Messages.json. */
@@ -9,32 +11,17 @@ export interface SmsOptions {
   from: string
 }
 
-// Errors of fetch after which no request can have reached the gateway.
-const NOT_SENT = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT'])
-
-/** Text messages over a Twilio-compatible HTTP API. */
+/**
+ * Text messages over a Twilio-compatible HTTP API. Each goes over a connection of its own, and is handed over once that
+ * stands: an attempt that broke off earlier was certainly not taken, which a kept connection (or fetch) could not tell.
+ */
 export function createSmsTransport({ url, account, token, from }: SmsOptions): Transport {
-  const address = url.endsWith('.json')
-    ? url : `${url.replace(/\/$/, '')}/2010-04-01/Accounts/${encodeURIComponent(account)}/Messages.json`
-  const authorization = `Basic ${Buffer.from(`${account}:${token}`).toString('base64')}`
+  const address = new URL(url.endsWith('.json')
+    ? url : `${url.replace(/\/$/, '')}/2010-04-01/Accounts/${encodeURIComponent(account)}/Messages.json`)
   return {
-    async send(message, handOver, signal) {
-      if (!await handOver()) return { state: 'withdrawn' }
-      try {
-        const answer = await fetch(address, {
-          method: 'POST',
-          // A kept connection that the gateway closed meanwhile could not be told from a lost answer.
-          headers: { authorization, connection: 'close' },
-          body: new URLSearchParams({ To: message.to, From: from, Body: message.text.body }),
-          redirect: 'error',
-          signal,
-        })
-        await answer.body?.cancel()
-        return classify(answer.status)
-      } catch (err) {
-        const code = codeOf(err)
-        return { state: NOT_SENT.has(code) ? 'retry' : 'unknown', reason: `sms ${code}` }
-      }
+    send(message, handOver, signal) {
+      const body = new URLSearchParams({ To: message.to, From: from, Body: message.text.body }).toString()
+      return post(address, `${account}:${token}`, body, handOver, signal)
     },
     close() {
       // No connection is kept.
@@ -42,16 +29,42 @@ export function createSmsTransport({ url, account, token, from }: SmsOptions): T
   }
 }
 
+function post(address: URL, auth: string, body: string, handOver: HandOver, signal: AbortSignal): Promise<SendOutcome> {
+  return new Promise((done) => {
+    let handed: 'no' | 'yes' | 'refused' = 'no'
+    const request = (address.protocol === 'https:' ? https : http).request(address, {
+      method: 'POST',
+      auth,
+      headers: { 'content-type': 'application/x-www-form-urlencoded', 'content-length': Buffer.byteLength(body) },
+      agent: false,
+      signal,
+    })
+    const hand = async (): Promise<void> => {
+      handed = await handOver() ? 'yes' : 'refused'
+      // Nothing is written before this, the head included.
+      if (handed === 'yes') request.end(body)
+      else request.destroy()
+    }
+    request.on('socket', (socket) => {
+      socket.once(address.protocol === 'https:' ? 'secureConnect' : 'connect', () => {
+        hand().catch((err: unknown) => request.destroy(err instanceof Error ? err : undefined))
+      })
+    })
+    request.on('response', (response) => {
+      response.resume()
+      done(classify(response.statusCode ?? 0))
+    })
+    request.on('error', (err: NodeJS.ErrnoException) => {
+      const reason = `sms ${err.code ?? err.name}`
+      done(handed === 'refused' ? { state: 'withdrawn' } : { state: handed === 'yes' ? 'unknown' : 'retry', reason })
+    })
+  })
+}
+
 function classify(status: number): SendOutcome {
   const reason = `sms http ${status}`
   if (status >= 200 && status < 300) return { state: 'sent' }
   if (status === 429 || status === 503) return { state: 'retry', reason }
   // Another 5xx may have come after the message was queued.
-  return { state: status >= 500 ? 'unknown' : 'failed', reason }
-}
-
-function codeOf(err: unknown): string {
-  if (!(err instanceof Error)) return 'error'
-  const { cause } = err
-  return (cause instanceof Error ? (cause as NodeJS.ErrnoException).code : undefined) ?? err.name
+  return { state: status >= 400 && status < 500 ? 'failed' : 'unknown', reason }
 }

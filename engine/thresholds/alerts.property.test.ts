@@ -8,7 +8,7 @@ import { inTransaction } from '../store/db.js'
 import { dayNumber } from '../time/text.js'
 import { evaluateThresholds } from './evaluate.js'
 
-const RUNS = Number(process.env.PROPERTY_RUNS ?? 60)
+const RUNS = Number(process.env.PROPERTY_RUNS ?? 40)
 const DAY = dayNumber('2026-03-07')
 const DAYS = 3
 const DAY_LIMIT = 20

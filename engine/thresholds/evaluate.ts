@@ -66,7 +66,8 @@ const NOTHING: EvaluationResult = { raised: 0, retracted: 0, messages: 0 }
 export async function evaluateThresholds(db: Queryable, input: EvaluationInput): Promise<EvaluationResult> {
   const thresholds = await loadThresholds(db, [...input.days.keys()])
   if (thresholds.length === 0) return NOTHING
-  const touched = new Map([...input.days].map(([accountId, days]) => [accountId, [...new Set(days)].sort((a, b) => a - b)]))
+  const touched = new Map<number, number[]>()
+  for (const [accountId, days] of input.days) touched.set(accountId, [...new Set(days)].sort((a, b) => a - b))
   return evaluate(db, input, thresholds, input.history ? 'quiet' : 'loud', touched, false)
 }
 

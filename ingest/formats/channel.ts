@@ -1,6 +1,6 @@
 import { MAX_MANTISSA, MISSING, type FlowCode, type ReadBatchBuilder } from '../../engine/read-batch.js'
 import { P10, USUAL_DECIMALS } from './decimal.js'
-import type { HeldReads } from './format.js'
+import type { ChannelState, HeldReads } from './format.js'
 
 const DAY_S = 86400
 const NONE = new Int32Array(0)
@@ -107,6 +107,13 @@ export class Channel {
     this.held ??= []
     this.held.push(reads)
     this.followedByS = NaN
+  }
+
+  /** Goes on where the part before ended. */
+  restore({ endS, held, followedByS }: ChannelState): void {
+    this.endS = endS
+    this.held = held === null ? null : [...held]
+    this.followedByS = followedByS
   }
 
   /** Ends the open block. */

@@ -56,14 +56,26 @@ export interface FormatState {
   readonly bytes: number
   readonly lines: number
   readonly records: number
-  /** Reads at repeated local times that wait for their second pass. */
-  readonly held: HeldReads[]
+  /** Channels in or near a night that repeats local times, and others that have reads of one. */
+  readonly channels: ChannelState[]
   /** JSON: how the elements are enclosed. */
   readonly json?: 'envelope' | 'array'
   /** CSV: the header's names. */
   readonly header?: string[]
   /** CSV: the interval length that the first part was found to have, seconds. */
   readonly derivedIntervalS?: number
+}
+
+/** What a channel carries from one part to the next. */
+export interface ChannelState {
+  readonly meter: string
+  readonly flow: FlowCode
+  readonly intervalS: number
+  /** Where its last read ended, epoch seconds. */
+  readonly endS: number
+  /** Reads at repeated local times that wait for their second pass, and the start of the first read after them. */
+  readonly held: HeldReads[] | null
+  readonly followedByS: number
 }
 
 /** Reads whose local time the clock change repeats: which pass they belong to is not known yet. */

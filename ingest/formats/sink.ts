@@ -4,7 +4,7 @@ import { isDayLengthOf } from '../../engine/time/zone.js'
 import { Channel, Slabs } from './channel.js'
 import { resolvePasses } from './clock-change.js'
 import { DecimalFitter } from './decimal.js'
-import type { DecodeContext, Decoded, FormatState, HeldReads, Piece } from './format.js'
+import type { ChannelState, DecodeContext, Decoded, FormatState, HeldReads, Piece } from './format.js'
 import { recordText } from './record-text.js'
 import { LocalClock, localText, utcText } from './timestamps.js'
 import { intervalKind } from './words.js'
@@ -70,7 +70,7 @@ export class ReadSink {
     this.#places = places
     this.decimals = new DecimalFitter(ctx.round === true)
     this.clock = ctx.zone === null ? null : new LocalClock(ctx.zone)
-    for (const held of state?.held ?? []) this.channel(held.meter, held.flow, held.intervalS).hold(held)
+    for (const channel of state?.channels ?? []) this.channel(channel.meter, channel.flow, channel.intervalS).restore(channel)
   }
 
   /** The channel of a meter's reads, in which single reads become blocks. */
@@ -136,17 +136,14 @@ export class ReadSink {
    *
    * @param state what else the format carries to the next part
    */
-  finish(final: boolean, state: Omit<FormatState, 'held'>): Decoded {
-    const carried: HeldReads[] = []
+  finish(final: boolean, state: Omit<FormatState, 'channels'>): Decoded {
+    const channels: ChannelState[] = []
     for (const channel of this.#all()) {
       const { held } = channel
-      if (held === null) continue
-      // A channel that has gone on by hours will not come back to its repeated hour.
-      const [, later] = this.clock?.instants(held[held.length - 1].localS) ?? []
-      if (final || (!Number.isNaN(channel.followedByS) && Math.abs(channel.endS - later) > PASSED_S)) {
-        this.#settleHeld(channel, held)
-      } else {
-        carried.push(...held)
+      if (held !== null && (final || this.#hasPassed(channel, held))) this.#settleHeld(channel, held)
+      if (!final && (channel.held !== null || this.#isNearChange(channel.endS))) {
+        const { meter, flow, intervalS, endS, followedByS } = channel
+        channels.push({ meter, flow, intervalS, endS, held: channel.held, followedByS })
       }
     }
     for (const channel of this.#all()) channel.close()
@@ -154,9 +151,20 @@ export class ReadSink {
       batch: this.builder.finish(),
       problems: this.problems,
       rounded: this.decimals.rounded,
-      state: final ? null : { ...state, held: carried },
+      state: final ? null : { ...state, channels },
       notes: this.notes,
     }
+  }
+
+  /** A channel that has gone on by hours will not come back to its repeated hour. */
+  #hasPassed(channel: Channel, held: HeldReads[]): boolean {
+    const [, later] = this.clock?.instants(held[held.length - 1].localS) ?? []
+    return !Number.isNaN(channel.followedByS) && Math.abs(channel.endS - later) > PASSED_S
+  }
+
+  #isNearChange(s: number): boolean {
+    const { clock } = this
+    return clock !== null && !Number.isNaN(s) && Number.isNaN(clock.offsetOn(clock.zone.dayOf(s)))
   }
 
   * #all(): Generator<Channel> {
