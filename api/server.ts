@@ -35,6 +35,8 @@ export function buildServer(context: ApiContext, options: ServerOptions): Fastif
     bodyLimit: BODY_LIMIT,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: 65_000,
+    // A call that still comes on a kept connection while the server closes is served, and its connection ends with it.
+    return503OnClosing: false,
     routerOptions: { maxParamLength: 512, querystringParser: parseQuery },
     frameworkErrors: (err, request, reply) => void answer(err, request, reply),
     clientErrorHandler: refuseConnection,

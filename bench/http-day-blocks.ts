@@ -28,6 +28,10 @@ export async function httpDayBlocks(options: ScenarioOptions): Promise<Outcome> 
     const http: number[] = []
     const one: number[] = []
     const two: number[] = []
+    const serverCpu: number[] = []
+    const databaseCpu: number[] = []
+    const clientCpu: number[] = []
+    const floorCpu: number[] = []
     const latencies: number[] = []
     let bodyBytes = 0
     const floor = new CopyFloor(clients)
@@ -37,20 +41,31 @@ export async function httpDayBlocks(options: ScenarioOptions): Promise<Outcome> 
       const prepared = await pusher.prepare({ fleet, days, metersPerBody: METERS_PER_BODY })
       bodyBytes = prepared.bytes / prepared.bodies
       await clients[0].query('checkpoint')
+      const before = instance.cpu()
       const sent = await pusher.send(CONNECTIONS)
+      const after = instance.cpu()
       if (sent.stored !== prepared.reads) throw new Error(`${sent.stored} of ${prepared.reads} reads were stored`)
       const rate = sent.stored / sent.seconds
       await floor.take([dayText(days[0]), dayText(days[DAYS - 1])])
       if (floor.reads !== sent.stored) throw new Error(`${floor.reads} of ${sent.stored} reads stand in the table`)
       const rates: number[] = []
+      let floorSeconds = 0
       for (const connections of [1, 2]) {
         await clients[0].query('checkpoint')
+        const began = instance.cpu().database
         rates.push(floor.reads / await floor.load(connections))
+        floorSeconds = instance.cpu().database - began
       }
       say(`${sample < 0 ? 'warm-up, makes the channels' : `sample ${sample + 1}`}: HTTP ${figure(rate)} reads/s, ` +
-        `COPY ${figure(rates[0])}, two connections ${figure(rates[1])}`)
+        `COPY ${figure(rates[0])}, two connections ${figure(rates[1])}; CPU s per M reads: server ` +
+        `${figure((after.server - before.server) / sent.stored * 1e6)}, database ${figure((after.database - before.database) / sent.stored * 1e6)}, ` +
+        `client ${figure(sent.cpuSeconds / sent.stored * 1e6)}, floor ${figure(floorSeconds / floor.reads * 1e6)}`)
       if (sample < 0) continue
       http.push(rate)
+      serverCpu.push((after.server - before.server) / sent.stored * 1e6)
+      databaseCpu.push((after.database - before.database) / sent.stored * 1e6)
+      clientCpu.push(sent.cpuSeconds / sent.stored * 1e6)
+      floorCpu.push(floorSeconds / floor.reads * 1e6)
       one.push(rates[0])
       two.push(rates[1])
       latencies.push(...sent.latencies)
@@ -65,6 +80,10 @@ export async function httpDayBlocks(options: ScenarioOptions): Promise<Outcome> 
         { name: 'copy, 1 connection', unit: 'reads/s', spread: spreadOf(one) },
         { name: 'copy, 2 connections', unit: 'reads/s', spread: spreadOf(two) },
         { name: 'http beside 2 connections', unit: 'reads/s', spread: spreadOf(http), floor: 'copy, 2 connections' },
+        { name: 'CPU of the server', unit: 's per million reads', spread: spreadOf(serverCpu) },
+        { name: 'CPU of the database', unit: 's per million reads', spread: spreadOf(databaseCpu), floor: 'CPU of copy, 2 connections' },
+        { name: 'CPU of the client', unit: 's per million reads', spread: spreadOf(clientCpu) },
+        { name: 'CPU of copy, 2 connections', unit: 's per million reads', spread: spreadOf(floorCpu) },
         { name: 'latency to the receipt, p50', unit: 'ms', spread: spreadOf([percentile(latencies, 50)]) },
         { name: 'latency to the receipt, p99', unit: 'ms', spread: spreadOf([percentile(latencies, 99)]) },
         { name: 'RSS of the server, peak', unit: 'MB', spread: spreadOf([instance.rssHighWater() / 1e6]) },

@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { chmodSync, createWriteStream, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, createWriteStream, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { Client } from '../cli/client.js'
@@ -97,6 +97,25 @@ export class Instance {
     }
   }
 
+  /** CPU seconds that the server and its database have used: what a figure costs, also where others use the machine too. */
+  cpu(): { server: number; database: number } {
+    const postmaster = this.#postmaster()
+    let database = 0
+    for (const name of readdirSync('/proc')) {
+      if (!/^\d+$/.test(name)) continue
+      const stat = processStat(Number(name))
+      if (stat === undefined) continue
+      if (Number(name) === postmaster) database += stat.own + stat.children
+      else if (stat.parent === postmaster) database += stat.own
+    }
+    return { server: processStat(this.#child.pid!)?.own ?? 0, database }
+  }
+
+  #postmaster(): number {
+    const state = JSON.parse(readFileSync(join(this.#folder, 'data', 'embedded.json'), 'utf8')) as { data: string }
+    return Number(readFileSync(join(resolve(this.#folder, 'data', state.data), 'postmaster.pid'), 'utf8').split('\n')[0])
+  }
+
   /** A connection of the bench's own to the same database. */
   async connect(): Promise<pg.Client> {
     const client = new pg.Client({ connectionString: this.databaseUrl, types: typeParsers, application_name: 'meterline bench' })
@@ -140,6 +159,19 @@ export class Instance {
     this.#child.kill('SIGTERM')
     if (!await exited(this.#child, STOP_MS)) this.#child.kill('SIGKILL')
     if (!keep) rmSync(this.#folder, { recursive: true, force: true })
+  }
+}
+
+const TICKS_PER_S = 100
+
+/** Seconds of CPU of a process, and of its children that have ended. */
+function processStat(pid: number): { parent: number; own: number; children: number } | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ').map(Number)
+    return { parent: fields[1], own: (fields[11] + fields[12]) / TICKS_PER_S, children: (fields[13] + fields[14]) / TICKS_PER_S }
+  } catch {
+    return undefined
   }
 }
 

@@ -29,6 +29,8 @@ export interface Prepared {
 
 export interface Sent {
   seconds: number
+  /** CPU seconds of the bench's process meanwhile, which only pushes. */
+  cpuSeconds: number
   bodies: number
   bytes: number
   /** Milliseconds from the first byte sent to the receipt, per push. */

@@ -57,7 +57,7 @@ function write(writer: BodyWriter, blocks: DayBlocks, fromSlot: number, slots: n
 async function send(connections: number, keep: boolean): Promise<Sent> {
   const agent = new Agent({ keepAlive: true, maxSockets: connections })
   const sent: Sent = {
-    seconds: 0, bodies: bodies.length, bytes: 0, latencies: [], received: 0, stored: 0, duplicate: 0, corrected: 0, outranked: 0,
+    seconds: 0, cpuSeconds: 0, bodies: bodies.length, bytes: 0, latencies: [], received: 0, stored: 0, duplicate: 0, corrected: 0, outranked: 0,
     quarantined: 0, rejected: 0, refused: 0,
   }
   let next = 0
@@ -71,8 +71,11 @@ async function send(connections: number, keep: boolean): Promise<Sent> {
     }
   }
   const began = performance.now()
+  const cpu = process.cpuUsage()
   await Promise.all(Array.from({ length: connections }, pushAll))
   sent.seconds = (performance.now() - began) / 1000
+  const used = process.cpuUsage(cpu)
+  sent.cpuSeconds = (used.user + used.system) / 1e6
   agent.destroy()
   if (!keep) bodies = []
   return sent

@@ -1,6 +1,7 @@
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import type { Readable } from 'node:stream'
+import type { Settings } from '../engine/config.js'
 
 /** A server's refusal, as its problem document has it. */
 export class ServerError extends Error {
@@ -44,7 +45,7 @@ export class Client {
           authorization: `Bearer ${this.#key}`, ...headers,
           ...(Buffer.isBuffer(body) ? { 'content-length': String(body.length) } : {}) },
       }, resolve)
-      req.on('error', reject)
+      req.on('error', (err) => reject(this.#unreached(err)))
       if (body === undefined) req.end()
       else if (Buffer.isBuffer(body)) req.end(body)
       else body.on('error', reject).pipe(req)
@@ -61,4 +62,21 @@ export class Client {
   close(): void {
     this.#agent.destroy()
   }
+
+  #unreached(err: NodeJS.ErrnoException): Error {
+    return err.code === 'ECONNREFUSED' || err.code === 'ENOTFOUND'
+      ? new Error(`no server answers at ${this.#url}: start \`meterline serve\`, or leave --url and METERLINE_URL out to work on the database`, { cause: err })
+      : err
+  }
+}
+
+/**
+ * The running server that METERLINE_URL and METERLINE_KEY (or --url and --key) name; null: the command works on the database.
+ * @throws Error when only one of the two is given: the command would work on something else than was meant
+ */
+export function remoteServer({ meterlineUrl, meterlineKey }: Pick<Settings, 'meterlineUrl' | 'meterlineKey'>): Client | null {
+  if (meterlineUrl === null && meterlineKey === null) return null
+  if (meterlineUrl === null) throw new Error('--key (METERLINE_KEY) needs --url (METERLINE_URL), the server that it is for')
+  if (meterlineKey === null) throw new Error('--url (METERLINE_URL) needs --key (METERLINE_KEY), a key of that server')
+  return new Client(meterlineUrl, meterlineKey)
 }

@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { SingleBar } from 'cli-progress'
 import { Registry } from 'prom-client'
-import { createKey, listKeys, revokeKey, type KeyRole } from '../engine/access.js'
 import type { Settings } from '../engine/config.js'
 import type { Receipt } from '../engine/receipt.js'
 import { applyAccounts } from '../engine/registry/accounts.js'
@@ -11,16 +10,13 @@ import type { RegistryReceipt } from '../engine/registry/receipt.js'
 import { parseRegistryBody, type RegistryKind } from '../engine/registry/records.js'
 import { findUtility, type UtilityRecord } from '../engine/utilities.js'
 import { uuidv7 } from '../engine/uuid.js'
+import type { IngestPool } from '../ingest/pool.js'
 import { runSimulation, type SimulationOptions } from '../fixtures/simulate.js'
-import { Client } from './client.js'
+import { remoteServer } from './client.js'
 import { DEFAULT_UTILITY, openDatabase, openLog, startIngest, type Database } from './runtime.js'
 
-/** The running server that commands talk to, where METERLINE_URL (or --url) names one. */
-function remote(settings: Settings): Client | null {
-  return settings.meterlineUrl !== null && settings.meterlineKey !== null ? new Client(settings.meterlineUrl, settings.meterlineKey) : null
-}
-
-async function onDatabase<T>(settings: Settings, work: (database: Database) => Promise<T>): Promise<T> {
+/** Works on the database of the settings, and closes it. */
+export async function onDatabase<T>(settings: Settings, work: (database: Database) => Promise<T>): Promise<T> {
   const database = await openDatabase(settings, openLog({ logLevel: 'warn' }))
   try {
     return await work(database)
@@ -29,13 +25,15 @@ async function onDatabase<T>(settings: Settings, work: (database: Database) => P
   }
 }
 
-async function utilityOf(database: Database, id: string | null): Promise<UtilityRecord> {
+/** The utility named, or the default one. @throws Error where there is none */
+export async function utilityOf(database: Database, id: string | null): Promise<UtilityRecord> {
   const utility = await findUtility(database.pool, id ?? DEFAULT_UTILITY)
   if (utility === undefined) throw new Error(`there is no utility ${id ?? DEFAULT_UTILITY}`)
   return utility
 }
 
-function print(value: unknown): void {
+/** Prints JSON for people and for jq. */
+export function print(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, null, 2)}\n`)
 }
 
@@ -50,7 +48,7 @@ export async function migrateCommand(settings: Settings): Promise<number> {
 
 /** `meterline register PATH…`: files named accounts… or meters…, whatever their format. @returns 2 when a record was refused */
 export async function registerCommand(settings: Settings, paths: readonly string[], utility: string | null): Promise<number> {
-  const client = remote(settings)
+  const client = remoteServer(settings)
   const files = paths.map((path) => ({ path, kind: kindOf(path), bytes: readFileSync(path) }))
     .sort((a, b) => a.kind < b.kind ? -1 : a.kind > b.kind ? 1 : 0)
   let refused = 0
@@ -72,9 +70,24 @@ export async function registerCommand(settings: Settings, paths: readonly string
         report(f.path, f.kind === 'accounts' ? await applyAccounts(database.pool, utilityId, records, options)
           : (await applyMeters(database.pool, utilityId, records, options)).receipt)
       }
+      await settleWaiting(settings, database, utilityId)
     })
   }
   return refused > 0 ? 2 : 0
+}
+
+/** Reads that waited in quarantine for a meter that is registered now. */
+async function settleWaiting(settings: Settings, database: Database, utilityId: number): Promise<void> {
+  const { rows } = await database.pool.query<{ waiting: boolean }>(
+    `select exists (
+       select from quarantine q
+        where q.utility_id = $1 and q.settled_by is null and q.reason = 'unknown-meter' and q.record is not null
+          and (exists (select from meter m where m.utility_id = q.utility_id and m.id = q.meter)
+               or exists (select from meter_alias a where a.utility_id = q.utility_id and a.alias = q.meter))) as waiting`, [utilityId])
+  if (!rows[0].waiting) return
+  const receipt = await withIngest(settings, database, (pool) => pool.replay({
+    utilityId, deliveryId: uuidv7(Date.now()), reason: null, source: null, meter: null, onlyRegistered: true }))
+  print({ settled: 'reads that waited for a meter', ...receipt })
 }
 
 function kindOf(path: string): RegistryKind {
@@ -91,13 +104,16 @@ function typeOf(path: string): string {
 
 /** `meterline withdraw DELIVERY` */
 export async function withdrawCommand(settings: Settings, delivery: string, utility: string | null): Promise<number> {
-  const client = remote(settings)
+  checkId(delivery, 'delivery')
+  const client = remoteServer(settings)
   if (client !== null) {
     print(await client.json<Receipt>('POST', `/v1/deliveries/${encodeURIComponent(delivery)}/withdraw`))
     client.close()
   } else {
-    await withIngest(settings, utility, async (pool, utilityId) => {
-      print(await pool.withdraw({ utilityId, deliveryId: delivery, withdrawalId: uuidv7(Date.now()) }))
+    await onDatabase(settings, async (database) => {
+      const { utilityId } = await utilityOf(database, utility)
+      print(await withIngest(settings, database, (pool) => pool.withdraw({
+        utilityId, deliveryId: delivery, withdrawalId: uuidv7(Date.now()) })))
     })
   }
   return 0
@@ -107,64 +123,37 @@ export async function withdrawCommand(settings: Settings, delivery: string, util
 export async function replayCommand(
   settings: Settings, filter: { reason: string | null; source: string | null }, utility: string | null,
 ): Promise<number> {
-  const client = remote(settings)
-  let receipt: Receipt | undefined
+  const client = remoteServer(settings)
+  let receipt: Receipt
   if (client !== null) {
     receipt = await client.json<Receipt>('POST', '/v1/quarantine/replay', {
       ...(filter.reason === null ? {} : { reason: filter.reason }), ...(filter.source === null ? {} : { source: filter.source }) })
     client.close()
   } else {
-    receipt = await withIngest(settings, utility, (pool, utilityId) => pool.replay({
-      utilityId, deliveryId: uuidv7(Date.now()), ...filter, meter: null, onlyRegistered: false }))
+    receipt = await onDatabase(settings, async (database) => {
+      const { utilityId } = await utilityOf(database, utility)
+      return withIngest(settings, database, (pool) => pool.replay({
+        utilityId, deliveryId: uuidv7(Date.now()), ...filter, meter: null, onlyRegistered: false }))
+    })
   }
   print(receipt)
   return receipt.quarantined + receipt.rejected > 0 ? 2 : 0
 }
 
-async function withIngest<T>(
-  settings: Settings, utility: string | null, work: (pool: ReturnType<typeof startIngest>['pool'], utilityId: number) => Promise<T>,
-): Promise<T> {
-  const log = openLog({ logLevel: 'warn' })
-  return onDatabase(settings, async (database) => {
-    const { utilityId } = await utilityOf(database, utility)
-    const ingest = startIngest(settings, database, log, new Registry(), () => undefined)
-    try {
-      return await work(ingest.pool, utilityId)
-    } finally {
-      await ingest.pool.close()
-    }
-  })
+async function withIngest<T>(settings: Settings, database: Database, work: (pool: IngestPool) => Promise<T>): Promise<T> {
+  const ingest = startIngest(settings, database, openLog({ logLevel: 'warn' }), new Registry(), () => undefined)
+  try {
+    return await work(ingest.pool)
+  } finally {
+    await ingest.pool.close()
+  }
 }
 
-/** `meterline key create|list|revoke` */
-export async function keyCommand(
-  settings: Settings, words: readonly string[],
-  options: { role: string | null; utility: string | null; sources: string | null; name: string | null },
-): Promise<number> {
-  return onDatabase(settings, async (database) => {
-    const { utilityId } = await utilityOf(database, options.utility)
-    switch (words[0]) {
-      case 'create': {
-        if (options.role === null) throw new Error('key create needs --role head-end|portal|notify|viewer|operator')
-        const { id, key } = await createKey(database.pool, {
-          utilityId, role: options.role as KeyRole, name: options.name ?? options.role, actor: 'cli',
-          sources: options.sources === null ? [] : options.sources.split(',').map((s) => s.trim()) })
-        print({ id, key })
-        return 0
-      }
-      case 'list':
-        print(await listKeys(database.pool, utilityId))
-        return 0
-      case 'revoke': {
-        if (words[1] === undefined) throw new Error('key revoke needs the id of a key; `meterline key list` shows them')
-        const done = await revokeKey(database.pool, utilityId, words[1], 'cli')
-        process.stdout.write(done ? 'revoked\n' : 'there is no such key\n')
-        return done ? 0 : 1
-      }
-      default:
-        throw new Error('key knows create, list and revoke')
-    }
-  })
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+
+/** @throws Error for a text that no id looks like, before the database is asked */
+export function checkId(id: string, what: string): void {
+  if (!UUID.test(id)) throw new Error(`${id} is not the id of a ${what}`)
 }
 
 /** `meterline simulate` */
@@ -191,6 +180,7 @@ export async function simulateCommand(settings: Settings, options: Omit<Simulati
 
 /** `meterline status`: freshness, completeness, lag and quarantine at a glance. */
 export async function statusCommand(settings: Settings): Promise<number> {
+  if (settings.meterlineUrl !== null) throw new Error('status looks into the database: leave --url and METERLINE_URL out')
   return onDatabase(settings, async (database) => {
     const { rows } = await database.pool.query(
       `select u.id as utility, u.zone,

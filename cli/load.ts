@@ -1,5 +1,5 @@
 import { createReadStream, existsSync, readFileSync } from 'node:fs'
-import { readdir, stat } from 'node:fs/promises'
+import { readFile, readdir, stat } from 'node:fs/promises'
 import { basename, extname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { createGunzip } from 'node:zlib'
@@ -12,7 +12,7 @@ import type { Receipt } from '../engine/receipt.js'
 import { uuidv7 } from '../engine/uuid.js'
 import { nextVersion } from '../ingest/http.js'
 import { Push } from '../ingest/push.js'
-import { Client, ServerError } from './client.js'
+import { remoteServer, ServerError, type Client } from './client.js'
 import { DEFAULT_UTILITY, openDatabase, openLog, startIngest } from './runtime.js'
 
 export interface LoadOptions {
@@ -45,15 +45,16 @@ export const EXIT = { settled: 0, failed: 1, partly: 2 } as const
  * Loads files or folders. Prints one receipt per file: a table of counts, or with `json` one JSON line each.
  * @returns the exit code: 0 all settled, 2 something quarantined or rejected, 1 a file failed
  */
-export async function load(settings: Settings, paths: readonly string[], options: LoadOptions): Promise<number> {
+export async function load(settings: Settings, paths: readonly string[], given: LoadOptions): Promise<number> {
   // A mapping is named, or a small JSON file.
   if (options.mapping !== null && existsSync(options.mapping)) {
     options = { ...options, mapping: readFileSync(options.mapping, 'utf8') }
   }
   const files = (await Promise.all(paths.map(filesOf))).flat()
   if (files.length === 0) throw new Error('there is no file to load')
-  const target = settings.meterlineUrl !== null && settings.meterlineKey !== null
-    ? remoteTarget(settings.meterlineUrl, settings.meterlineKey, options) : await localTarget(settings, options)
+  const options = { ...given, mapping: given.mapping === null ? null : await mappingOf(given.mapping) }
+  const client = remoteServer(settings)
+  const target = client === null ? await localTarget(settings, options) : remoteTarget(client, options)
   let code: number = EXIT.settled
   try {
     for (const file of files) {
@@ -77,10 +78,20 @@ export async function load(settings: Settings, paths: readonly string[], options
 
 async function filesOf(path: string): Promise<InputFile[]> {
   if (path === '-') return [{ path, size: 0 }]
-  const info = await stat(path)
+  const info = await stat(path).catch((err: NodeJS.ErrnoException) => {
+    throw err.code === 'ENOENT' ? new Error(`${path}: there is no such file or folder`, { cause: err }) : err
+  })
   if (!info.isDirectory()) return [{ path, size: info.size }]
   const names = (await readdir(path)).filter((n) => !n.startsWith('.')).sort()
   return (await Promise.all(names.map((n) => filesOf(join(path, n))))).flat()
+}
+
+/** A shipped mapping goes by its name; anything that ends in .json is a file with one of the user's own. */
+async function mappingOf(given: string): Promise<string> {
+  if (!given.endsWith('.json')) return given
+  return readFile(given, 'utf8').catch((err: NodeJS.ErrnoException) => {
+    throw err.code === 'ENOENT' ? new Error(`${given}: there is no such mapping file`, { cause: err }) : err
+  })
 }
 
 function open(file: InputFile, onBytes: (n: number) => void): Readable {
@@ -104,8 +115,7 @@ function fileName(file: InputFile): string | null {
   return file.path === '-' ? null : basename(file.path).replace(/\.gz$/, '')
 }
 
-function remoteTarget(url: string, key: string, options: LoadOptions): Target {
-  const client = new Client(url, key)
+function remoteTarget(client: Client, options: LoadOptions): Target {
   return {
     push: (file, body) => {
       const query = new URLSearchParams()
@@ -177,6 +187,7 @@ function messageOf(err: unknown): string {
     const { at, help } = err.extra
     return `${err.message}${typeof at === 'string' ? ` (${at})` : ''}${typeof help === 'string' ? ` ${help}` : ''}`
   }
+  if (err instanceof Error && (err as NodeJS.ErrnoException).code?.startsWith('Z_') === true) return `it is not whole gzip data (${err.message})`
   if (err instanceof ServerError || err instanceof Error) return err.message
   return String(err)
 }

@@ -1,4 +1,5 @@
 import type pg from 'pg'
+import { distinctAscending } from './distinct.js'
 import { LoadDifference } from './load.js'
 import type { BlockChange } from './merge-pieces.js'
 import type { ChannelRef, MeterRef, RegistryMap } from './registry-map.js'
@@ -151,25 +152,34 @@ function touchedDays(set: ChangeSet, moved: readonly TouchedDay[]): TouchedDay[]
   return days
 }
 
-function* accountsOf(set: ChangeSet, t: TouchedDay): Iterable<number> {
-  const { assignments } = t.meter
-  if (assignments.length === 0) return
-  const from = set.zone.dayStart(t.day)
-  const to = set.zone.dayStart(t.day + 1)
-  for (const a of assignments) if (a.fromS < to && a.toS > from) yield a.accountId
+/** Visits the accounts that each touched meter was assigned to on that day. */
+function eachAccount(set: ChangeSet, touched: readonly TouchedDay[], visit: (accountId: number, t: TouchedDay) => void): void {
+  let day = NaN
+  let from = 0
+  let to = 0
+  for (const t of touched) {
+    const { assignments } = t.meter
+    if (assignments.length === 0) continue
+    if (t.day !== day) {
+      day = t.day
+      from = set.zone.dayStart(day)
+      to = set.zone.dayStart(day + 1)
+    }
+    for (const a of assignments) if (a.fromS < to && a.toS > from) visit(a.accountId, t)
+  }
 }
 
 async function evaluate(
   client: pg.PoolClient, set: ChangeSet, touched: readonly TouchedDay[],
 ): Promise<{ raised: number; retracted: number }> {
   const days = new Map<number, Set<number>>()
-  for (const t of touched) {
-    for (const accountId of accountsOf(set, t)) {
-      if (!set.map.isWatched(accountId)) continue
+  if (set.map.hasWatched) {
+    eachAccount(set, touched, (accountId, t) => {
+      if (!set.map.isWatched(accountId)) return
       const known = days.get(accountId)
       if (known === undefined) days.set(accountId, new Set([t.day]))
       else known.add(t.day)
-    }
+    })
   }
   if (days.size === 0) return { raised: 0, retracted: 0 }
   return evaluateThresholds(client, {
@@ -182,18 +192,22 @@ const FEED_ROW = 1000
 
 /** One row per day and up to 1,000 accounts: a delivery of the whole fleet adds a few dozen rows, not one per account. */
 async function writeChanges(client: pg.PoolClient, set: ChangeSet, touched: readonly TouchedDay[]): Promise<void> {
-  const groups = new Map<number, { day: number; restated: boolean; accounts: Set<number> }>()
-  for (const t of touched) {
-    const key = t.day * 2 + (t.restated ? 1 : 0)
-    let group = groups.get(key)
-    if (group === undefined) groups.set(key, group = { day: t.day, restated: t.restated, accounts: new Set() })
-    for (const accountId of accountsOf(set, t)) group.accounts.add(accountId)
-  }
-  const rows: { day: string; restated: boolean; accounts: number[] }[] = []
+  interface Group { day: number; restated: boolean; accounts: number[] }
+  const groups = new Map<number, Group>()
+  let last: Group | undefined
+  eachAccount(set, touched, (accountId, t) => {
+    if (last === undefined || last.day !== t.day || last.restated !== t.restated) {
+      const key = t.day * 2 + (t.restated ? 1 : 0)
+      last = groups.get(key)
+      if (last === undefined) groups.set(key, last = { day: t.day, restated: t.restated, accounts: [] })
+    }
+    last.accounts.push(accountId)
+  })
+  const rows: { day: string; restated: boolean; accounts: Int32Array }[] = []
   for (const g of groups.values()) {
-    const accounts = [...g.accounts].sort((a, b) => a - b)
+    const accounts = distinctAscending(g.accounts)
     for (let i = 0; i < accounts.length; i += FEED_ROW) {
-      rows.push({ day: dayText(g.day), restated: g.restated, accounts: accounts.slice(i, i + FEED_ROW) })
+      rows.push({ day: dayText(g.day), restated: g.restated, accounts: accounts.subarray(i, i + FEED_ROW) })
     }
   }
   if (rows.length === 0) return

@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import { applyChanges } from './apply-changes.js'
+import { distinctAscending } from './distinct.js'
 import { mergePieces, type MergeOutput } from './merge-pieces.js'
 import { planBatch, type Piece, type Plan } from './plan.js'
 import { ApiError, type RecordProblem } from './problem.js'
@@ -270,6 +271,7 @@ async function settleEntries(
 
 /** Accounts with thresholds that the pieces touch, ascending: the order in which everybody locks them. */
 function watchedAccounts(map: RegistryMap, pieces: readonly Piece[]): number[] {
+  if (!map.hasWatched) return []
   const accounts = new Set<number>()
   for (const p of pieces) {
     for (const a of p.channel.meter.assignments) if (map.isWatched(a.accountId)) accounts.add(a.accountId)
@@ -283,15 +285,15 @@ async function resolveChannels(
 ): Promise<{ shared: Set<number>; made: MadeChannel[] }> {
   const missing = new Set<ChannelRef>()
   for (const p of pieces) if (p.channel.channelId < 0) missing.add(p.channel)
-  const ids = new Set<number>()
+  const ids: number[] = []
   const made = missing.size === 0 ? [] : await makeChannels(client, utilityId, [...missing])
-  for (const c of made) ids.add(c.channelId)
+  for (const c of made) ids.push(c.channelId)
   for (const p of pieces) {
-    ids.add(p.channel.channelId)
+    ids.push(p.channel.channelId)
     const { channels } = p.channel.meter
-    if (channels.length > 1) for (const c of channels) if (c.channelId > 0) ids.add(c.channelId)
+    if (channels.length > 1) for (const c of channels) if (c.channelId > 0) ids.push(c.channelId)
   }
-  const shared = ids.size === 0 ? new Set<number>() : await lockChannels(client, [...ids].sort((a, b) => a - b))
+  const shared = ids.length === 0 ? new Set<number>() : await lockChannels(client, distinctAscending(ids))
   if (missing.size > 0) {
     const meterIds = [...new Set([...missing].map((c) => c.meter.meterId))]
     for (const id of await markShared(client, meterIds)) shared.add(id)

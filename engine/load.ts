@@ -10,6 +10,13 @@ const HOUR_S = 3600
 const CHUNK_HOURS = 1024
 const MAX_SAFE = Number.MAX_SAFE_INTEGER / 2
 
+interface Series {
+  flow: FlowCode
+  exponent: number
+  coarse: boolean
+  hours: HourSums
+}
+
 /**
  * Differences of the utility's energy per local-clock hour, gathered over one commit. Exact: mantissas are summed as
  * integers per exponent, and put together as decimals only when they are written.
@@ -19,7 +26,9 @@ const MAX_SAFE = Number.MAX_SAFE_INTEGER / 2
  */
 export class LoadDifference {
   readonly #zone: Zone
-  readonly #series = new Map<string, { flow: FlowCode; exponent: number; coarse: boolean; hours: HourSums }>()
+  readonly #series = new Map<string, Series>()
+  /** The series of the block before: nearly every block has the same. */
+  #last: Series | undefined
 
   constructor(zone: Zone) {
     this.#zone = zone
@@ -36,12 +45,7 @@ export class LoadDifference {
     const step = HOUR_S / intervalS
     if (steady && spans === null && Number.isInteger(step) && mod(firstS + shift, HOUR_S) === 0) {
       // Whole hours from the first slot on: the ordinary block.
-      for (let i = 0; i < vals.length; i += step) {
-        let sum = 0
-        const to = Math.min(i + step, vals.length)
-        for (let j = i; j < to; j++) if (vals[j] !== MISSING) sum += vals[j]
-        if (sum !== 0) hours.add((firstS + i * intervalS) / HOUR_S, sign * sum)
-      }
+      hours.addRun(firstS / HOUR_S, vals, step, sign)
       return
     }
     for (let i = 0; i < vals.length; i++) {
@@ -92,9 +96,12 @@ export class LoadDifference {
   }
 
   #hours(flow: FlowCode, exponent: number, coarse: boolean): HourSums {
+    const last = this.#last
+    if (last !== undefined && last.flow === flow && last.exponent === exponent && last.coarse === coarse) return last.hours
     const key = `${flow}|${exponent}|${coarse}`
     let series = this.#series.get(key)
     if (series === undefined) this.#series.set(key, series = { flow, exponent, coarse, hours: new HourSums() })
+    this.#last = series
     return series.hours
   }
 }
@@ -122,8 +129,21 @@ class HourSums {
   #last: Float64Array | undefined
 
   add(hour: number, amount: number): void {
+    this.#addQuarter(Math.round(hour * 4), amount)
+  }
+
+  /** Adds a block's slots, `step` to the hour from that hour on. */
+  addRun(hour: number, vals: Int32Array, step: number, sign: 1 | -1): void {
+    let quarter = Math.round(hour * 4)
+    for (let i = 0; i < vals.length; quarter += 4) {
+      let sum = 0
+      for (const to = Math.min(i + step, vals.length); i < to; i++) if (vals[i] !== MISSING) sum += vals[i]
+      if (sum !== 0) this.#addQuarter(quarter, sign * sum)
+    }
+  }
+
+  #addQuarter(quarter: number, amount: number): void {
     // Quarter-hours, so that zones with :15, :30 and :45 offsets have whole keys.
-    const quarter = Math.round(hour * 4)
     const key = Math.floor(quarter / CHUNK_HOURS)
     if (key !== this.#lastKey) {
       this.#lastKey = key

@@ -4,6 +4,7 @@ import type { RecordProblem } from './problem.js'
 import { MISSING, type ReadBatch } from './read-batch.js'
 import type { ChannelRef } from './registry-map.js'
 import { cloneBlock, emptyBlock, fillEmpty, merge, type Block, type MergeResult, type Offer } from './settle.js'
+import { takeWhole } from './whole-day.js'
 import { blockKey, RevisionKind, type Revision } from './store/blocks.js'
 
 /** A channel's day before and after a commit; null where no block stood. A block of which nothing stands any more stays, empty. */
@@ -62,22 +63,28 @@ function mergeDay(
 ): void {
   const first = pieces[from]
   const creator = input.deliveries[first.delivery].deliveryNo
+  if (before === null && to === from + 1) {
+    const { channel: { channelId, intervalS }, day, firstS, slots } = first
+    const whole = takeWhole(offerOf(first, input), channelId, day, firstS, intervalS, slots, creator, input.atUs)
+    if (whole !== null) {
+      output.tallies[first.delivery].stored += whole.present
+      output.changes.push({ channel: first.channel, before, after: whole })
+      return
+    }
+  }
   const block = before === null
     ? emptyBlock(first.channel.channelId, first.day, first.firstS, first.channel.intervalS, first.slots, creator, input.atUs)
     : cloneBlock(before)
   let changed = false
   for (let i = from; i < to; i++) {
     const piece = pieces[i]
-    const { batch, version, deliveryNo } = input.deliveries[piece.delivery]
+    const { batch, deliveryNo } = input.deliveries[piece.delivery]
     const tally = output.tallies[piece.delivery]
     if (piece.firstS !== block.firstS || piece.slots !== block.vals.length) {
       tally.problems.push(offGrid(batch, piece, block))
       continue
     }
-    const offer: Offer = {
-      slot: piece.slot, count: piece.count, values: batch.values, offset: piece.offset, exponent: batch.exponent[piece.block],
-      lane: batch.lane[piece.block], lanes: batch.lanes, version: batch.version[piece.block] || version,
-    }
+    const offer = offerOf(piece, input)
     if (before === null && !changed) {
       const filled = fillEmpty(block, offer)
       if (filled >= 0) {
@@ -102,6 +109,14 @@ function mergeDay(
     }
   }
   if (changed) output.changes.push({ channel: first.channel, before, after: block })
+}
+
+function offerOf(piece: Piece, input: MergeInput): Offer {
+  const { batch, version } = input.deliveries[piece.delivery]
+  return {
+    slot: piece.slot, count: piece.count, values: batch.values, offset: piece.offset, exponent: batch.exponent[piece.block],
+    lane: batch.lane[piece.block], lanes: batch.lanes, version: batch.version[piece.block] || version,
+  }
 }
 
 function count(tally: Tally, result: MergeResult): void {

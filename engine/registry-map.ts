@@ -82,6 +82,11 @@ export class RegistryMap {
     return this.#watched.has(accountId)
   }
 
+  /** True where any account has live thresholds. */
+  get hasWatched(): boolean {
+    return this.#watched.size > 0
+  }
+
   /** Reads what changed after the map's epoch. The caller holds the utility's registry lock, shared at least. */
   async refresh(db: Queryable, epoch: number): Promise<void> {
     if (epoch === this.epoch) return

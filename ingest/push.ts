@@ -26,7 +26,8 @@ export class Push {
   readonly #options: PushOptions
   readonly #utilityId: number
   readonly #head: TaskHead
-  readonly #hash: Hash = createHash('sha256')
+  /** Of the whole body, where it has several parts; the worker hashes a body of one part. */
+  #hash: Hash | null = null
   #reserved = 0
   #buffer: Uint8Array
   #filled = 0
@@ -77,10 +78,14 @@ export class Push {
   async #take(chunk: Buffer): Promise<void> {
     this.#total += chunk.length
     if (this.#total > this.#options.maxBodyBytes) throw this.#tooLarge()
-    this.#hash.update(chunk)
+    this.#hash?.update(chunk)
     let from = 0
     while (from < chunk.length && this.#repeats === null) {
-      if (this.#filled === this.#options.atomicBytes) await this.#settle(false)
+      if (this.#filled === this.#options.atomicBytes) {
+        // The first part is all there was before this chunk.
+        this.#hash ??= createHash('sha256').update(this.#buffer).update(chunk.subarray(from))
+        await this.#settle(false)
+      }
       const room = Math.min(chunk.length - from, this.#options.atomicBytes - this.#filled)
       this.#grow(this.#filled + room)
       this.#buffer.set(chunk.subarray(from, from + room), this.#filled)
@@ -102,7 +107,7 @@ export class Push {
       }
       this.#reserved = cost
     }
-    const larger = new Uint8Array(size)
+    const larger = bytesOf(size)
     larger.set(this.#buffer.subarray(0, this.#filled))
     this.#buffer = larger
   }
@@ -113,7 +118,7 @@ export class Push {
     // Gone to the worker, or copied: what this push reserved covers one of them, not both.
     this.#buffer = new Uint8Array(0)
     const answer = await this.#options.pool.submit(this.#utilityId, {
-      ...this.#head, bytes, part: this.#part, final, state: this.#state, bodySha256: final ? this.#hash.digest('hex') : null,
+      ...this.#head, bytes, part: this.#part, final, state: this.#state, bodySha256: final ? this.#hash?.digest('hex') ?? null : null,
     }, this.#receipt)
     if (answer.receipt === null) throw toApiError(answer)
     if (answer.repeats !== undefined) {
@@ -125,7 +130,7 @@ export class Push {
       this.#part++
       this.#state = answer.state
       const rest = new Uint8Array(answer.rest ?? new ArrayBuffer(0))
-      this.#buffer = new Uint8Array(Math.max(this.#options.atomicBytes, rest.length))
+      this.#buffer = bytesOf(Math.max(this.#options.atomicBytes, rest.length))
       this.#buffer.set(rest)
       this.#filled = rest.length
     }
@@ -134,7 +139,7 @@ export class Push {
 
   /** The first receipt, where the rest of the body is the same too. */
   #repeated(first: { receipt: Receipt; sha256: string }): Receipt {
-    if (this.#hash.digest('hex') === first.sha256) return first.receipt
+    if (this.#hash?.digest('hex') === first.sha256) return first.receipt
     throw new ApiError(422, 'idempotency-key-reused', 'This Idempotency-Key was used with another body.',
       { help: 'Use a new key for a new body.' })
   }
@@ -144,4 +149,10 @@ export class Push {
     return new BodyError(413, 'body-too-large', `A body has at most ${this.#options.maxBodyBytes} bytes after decompression.`,
       undefined, 'Split it: any split settles to the same.')
   }
+}
+
+/** Bytes that are not set to zero first, in an ArrayBuffer of their own, which can be transferred. */
+function bytesOf(size: number): Uint8Array {
+  // Not the Buffer itself, whose slice() does not copy.
+  return new Uint8Array(Buffer.allocUnsafeSlow(size).buffer)
 }

@@ -10,6 +10,8 @@ import { ndjson } from './formats/ndjson.js'
 import type { ReplayTask } from './task.js'
 
 const BATCH_ROWS = 5000
+/** Characters of records in a batch: what one transaction holds in memory is bounded (C8). One record is always taken. */
+const BATCH_CHARS = 16 * 1024 * 1024
 
 interface Row {
   quarantine_id: number
@@ -37,14 +39,22 @@ export async function replayQuarantine(settler: Settler, pool: Pool, task: Repla
       const receipt = await settleRows(settler, pool, task, group)
       if (receipt !== null) sum = sum === null ? receipt : add(sum, receipt)
     }
-    if (rows.length < BATCH_ROWS) break
   }
   return sum ?? nothing(task)
 }
 
 async function nextRows(pool: Pool, task: ReplayTask, after: number, last: number): Promise<Row[]> {
   const { rows } = await pool.query<Row>(
-    `select q.quarantine_id, q.source_id, q.version, q.history, q.record
+    `select quarantine_id, source_id, version, history, record from (
+       select *, sum(length(record)) over (order by quarantine_id) - length(record) as before from (
+         ${WAITING}) w) r
+      where before < ${BATCH_CHARS} order by quarantine_id`,
+    [task.utilityId, after, task.reason, task.source, task.meter, task.onlyRegistered, last])
+  return rows
+}
+
+const WAITING = `
+       select q.quarantine_id, q.source_id, q.version, q.history, q.record
        from quarantine q join source s using (source_id)
       where q.utility_id = $1 and q.settled_by is null and q.record is not null and q.quarantine_id > $2
         and ($3::text is null or q.reason = $3) and ($4::text is null or s.name = $4) and ($5::text is null or q.meter = $5)

@@ -26,7 +26,7 @@ export interface DeliveryTask {
   part: number
   final: boolean
   state: FormatState | null
-  /** SHA-256 of the whole body, hex; null while it is not all here. */
+  /** SHA-256 of the whole body, hex; null while it is not all here, and where it is these bytes. */
   bodySha256: string | null
 }
 

@@ -159,11 +159,12 @@ function prepare(worker: Worker, d: DeliveryTask, sourceId: number, settings: So
     rest = d.bytes.slice(end)
   }
   const decoded = format.decode(bytes, context, d.state, d.final)
+  const sha256 = createHash('sha256').update(bytes).digest()
   return {
     rest, state: decoded.state,
     submission: {
       deliveryId: d.deliveryId, sourceId, settings, kind: 'push', door: d.door, format: format.name, history: d.history,
-      idempotencyKey: d.idempotencyKey, sha256: createHash('sha256').update(bytes).digest(), bodySha256: d.bodySha256,
+      idempotencyKey: d.idempotencyKey, sha256, bodySha256: d.bodySha256 ?? (d.final && d.part === 1 ? sha256.toString('hex') : null),
       bytes: bytes.length, version: d.version, versionStated: d.versionStated, part: d.part, final: d.final, decoded,
       redecode: (): DecodedBody => decodeAgain(format, bytes, context, d),
       raw: (from, to) => Buffer.from(bytes.subarray(from, to)),

@@ -1,8 +1,8 @@
 import { Settler } from '../engine/settler.js'
-import { openPool } from '../engine/store/db.js'
+import { openPool, type Pool } from '../engine/store/db.js'
 import { receiptOf, submissionOf, testWorld, type PlainBlock, type TestSource } from './settling.js'
 
-/** What a process that settles on its own is told; it answers each order with the alerts raised and retracted. */
+/** What a process that settles on its own is told. A start replaces what an earlier one set up. */
 export type Order =
   | { kind: 'start'; url: string; utilityId: number; source: TestSource; nowMs: number; connections: number }
   | { kind: 'settle'; id: number; blocks: PlainBlock[]; version: number }
@@ -14,24 +14,34 @@ export interface Answer {
   error?: string
 }
 
+/** Id of the answer to a start. */
+export const START = -1
+
 const answer = (a: Answer): void => void process.send!(a)
 
-async function start(): Promise<void> {
-  const order = await new Promise<Order>((resolve) => process.once('message', resolve))
-  if (order.kind !== 'start') throw new Error('the first order is to start')
-  const { utilityId, source, nowMs } = order
-  const pool = openPool(order.url, order.connections, 'meterline test', () => undefined)
-  const settler = new Settler(pool, await testWorld(pool, () => nowMs))
-  process.on('message', (next: Order) => {
-    if (next.kind === 'end') {
-      void pool.end().then(() => process.disconnect())
-    } else if (next.kind === 'settle') {
-      settler.settle(utilityId, [submissionOf(next.blocks, source, nowMs, { version: next.version })])
-        .then(([result]) => answer({ id: next.id, alerts: receiptOf(result).alerts }))
-        .catch((err: unknown) => answer({ id: next.id, error: String(err) }))
+interface Running { pool: Pool; settler: Settler; start: Extract<Order, { kind: 'start' }> }
+
+let running: Running | undefined
+
+async function obey(order: Order): Promise<void> {
+  switch (order.kind) {
+    case 'start': {
+      await running?.pool.end()
+      const pool = openPool(order.url, order.connections, 'meterline test', () => undefined)
+      running = { pool, settler: new Settler(pool, await testWorld(pool, () => order.nowMs)), start: order }
+      return answer({ id: START })
     }
-  })
-  answer({ id: -1 })
+    case 'settle': {
+      const { settler, start } = running!
+      const [result] = await settler.settle(start.utilityId, [submissionOf(order.blocks, start.source, start.nowMs, { version: order.version })])
+      return answer({ id: order.id, alerts: receiptOf(result).alerts })
+    }
+    case 'end':
+      await running?.pool.end()
+      process.disconnect()
+  }
 }
 
-await start()
+process.on('message', (order: Order) => {
+  obey(order).catch((err: unknown) => answer({ id: order.kind === 'settle' ? order.id : START, error: String(err) }))
+})

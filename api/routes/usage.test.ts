@@ -168,7 +168,7 @@ describe('compare', () => {
   it('compares periods with periods, and never with another occupant\'s time', async () => {
     const h = await home('2026-03-10T09:30:00-05:00')
     const before = await h.fixture.account()
-    await h.fixture.assign(h.meter.meterId, before.accountId, parseInstant('2025-01-01T00:00:00-06:00')!, parseInstant('2026-03-10T09:30:00-05:00')!)
+    await h.fixture.assign(h.meter.meterId, before.accountId, parseInstant('2025-01-01T00:00:00-06:00')!, parseInstant('2026-03-10T09:30:00-05:00'))
     for (const [day, value] of [['2026-02-20', 1], ['2026-03-20', 2], ['2026-09-20', 3], ['2026-10-20', 4], ['2025-10-20', 9]] as const) {
       await h.fixture.settle(h.channel, { startS: h.dayS(day), values: fill(96, value * 1000) }, NOW)
     }
@@ -195,7 +195,7 @@ describe('members', () => {
   it('see their own accounts, and meters only while those had them', async () => {
     const h = await home('2026-10-10T10:00:00-05:00')
     const other = await h.fixture.account()
-    await h.fixture.assign(h.meter.meterId, other.accountId, parseInstant('2026-01-01T00:00:00-06:00')!, parseInstant('2026-10-10T10:00:00-05:00')!)
+    await h.fixture.assign(h.meter.meterId, other.accountId, parseInstant('2026-01-01T00:00:00-06:00')!, parseInstant('2026-10-10T10:00:00-05:00'))
     await h.fixture.settle(h.channel, { startS: h.dayS('2026-10-10'), values: fill(96, 10) }, NOW)
     const minted = await server.call(h.key, 'POST', '/v1/tokens', { accounts: [h.account], ttlSeconds: 600 })
     const { token } = minted.json<{ token: string }>()

@@ -64,6 +64,6 @@ export const arrayParsers: pg.CustomTypesConfig = {
     if (oid === INT4_ARRAY) return int4Array
     if (oid === INT2_ARRAY) return int2Array
     if (oid === INT8_ARRAY) return int8Array
-    return typeParsers.getTypeParser(oid, format)
+    return typeParsers.getTypeParser(oid, format) as (text: string) => unknown
   }) as pg.CustomTypesConfig['getTypeParser'],
 }

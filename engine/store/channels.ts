@@ -59,13 +59,14 @@ export async function markShared(db: Queryable, meterIds: readonly number[]): Pr
  * and channel_span decides which counts.
  * @param channelIds ascending
  */
-export async function lockChannels(db: Queryable, channelIds: readonly number[]): Promise<Set<number>> {
-  const { rows } = await db.query<{ channel_id: number; shared: boolean }>(
-    'select channel_id, shared from channel where channel_id = any($1::int[]) order by channel_id for no key update',
+export async function lockChannels(db: Queryable, channelIds: ArrayLike<number>): Promise<Set<number>> {
+  // All are locked and only the few that are shared come back: a row for each would cost more than the locks.
+  const { rows } = await db.query<{ shared: number[] | null }>(
+    `select array_agg(channel_id) filter (where shared) as shared
+       from (select channel_id, shared from channel where channel_id = any($1::int[])
+              order by channel_id for no key update) locked`,
     [intArray(channelIds)])
-  const shared = new Set<number>()
-  for (const row of rows) if (row.shared) shared.add(row.channel_id)
-  return shared
+  return new Set(rows[0].shared ?? [])
 }
 
 /**

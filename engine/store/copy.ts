@@ -3,7 +3,7 @@ import copyStreams from 'pg-copy-streams'
 import type { Client } from './db.js'
 
 /** Microseconds between the Unix epoch and PostgreSQL's (2000-01-01 UTC). */
-const PG_EPOCH_US = 946_684_800_000_000n
+const PG_EPOCH_US = 946_684_800_000_000
 const PG_EPOCH_S = 946_684_800
 const PG_EPOCH_DAY = 10_957
 const CHUNK = 256 * 1024
@@ -24,7 +24,9 @@ export class CopyWriter {
   #failure: Error | undefined
 
   constructor(client: Client, table: string, columns: readonly string[]) {
-    this.#stream = client.query(copyStreams.from(`copy ${table} (${columns.join(', ')}) from stdin (format binary)`))
+    // With more than one chunk on its way rows are built while the socket drains.
+    this.#stream = client.query(copyStreams.from(`copy ${table} (${columns.join(', ')}) from stdin (format binary)`,
+      { highWaterMark: 4 * CHUNK }))
     this.#stream.on('error', (err: Error) => { this.#failure ??= err })
     this.#buffer.write('PGCOPY\n\xff\r\n\0', 0, 'latin1')
     this.#view.setInt32(11, 0)
@@ -91,9 +93,7 @@ export class CopyWriter {
 
   /** Microseconds since the Unix epoch. */
   instantUs(us: number): void {
-    this.#view.setInt32(this.#at, 8)
-    this.#view.setBigInt64(this.#at + 4, BigInt(us) - PG_EPOCH_US)
-    this.#at += 12
+    this.int8(us - PG_EPOCH_US)
   }
 
   /** int4[]; elements equal to `missing` become NULL. */

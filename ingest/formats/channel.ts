@@ -5,8 +5,9 @@ import type { ChannelState, HeldReads } from './format.js'
 const DAY_S = 86400
 const NONE = new Int32Array(0)
 
-/** Ints of one slab: small enough that an unfinished one costs little, large enough that few are made. */
-const SLAB = 256 * 1024
+/** Ints of the first slab and of the largest: small pushes take little, and large ones few slabs. */
+const FIRST_SLAB = 1024
+const LARGEST_SLAB = 256 * 1024
 
 /**
  * Room for the values of many channels in few arrays: an array for each of 50,000 channels would cost more in
@@ -19,7 +20,7 @@ export class Slabs {
   /** Room for n values, from the returned index of the array that `current` then is. */
   take(n: number): number {
     if (this.#used + n > this.#values.length) {
-      this.#values = new Int32Array(Math.max(SLAB, n))
+      this.#values = new Int32Array(Math.max(Math.min(LARGEST_SLAB, Math.max(FIRST_SLAB, this.#values.length * 4)), n))
       this.#used = 0
     }
     this.#used += n

@@ -22,7 +22,7 @@ export function resolvePasses(
 
 function resolveAscending(held: readonly HeldReads[], instants: (localS: number) => number[]): number[] {
   const times = new Map<number, number>()
-  // Clocks go back where a read is earlier than the one before it; a time twice in a row is the two passes side by side.
+  // Clocks go back where a read is earlier than the one before; a time twice in a row is both passes side by side.
   let turns = 0
   let turnAt = 0
   for (let i = 0; i < held.length; i++) {

@@ -59,7 +59,7 @@ export class CsvDecoder {
     this.#roles = roles
     this.#kinds = Uint8Array.from(roles, role => role === 'meter' ? METER : role === 'value' ? VALUE
       : role === 'start' || role === 'end' ? TIME : WORD)
-    this.#sink = new ReadSink(ctx, state, 'line')
+    this.#sink = new ReadSink(ctx, state, 'line', bytes.length)
     this.#rows = new CsvRows(bytes)
     this.#meters = new MeterTable(bytes)
     this.#isEnd = !roles.includes('start')
@@ -112,7 +112,8 @@ export class CsvDecoder {
     const derived = deriveInterval(this.#rows, this.#bytes, p, columns, this.#time)
     if (derived !== undefined) {
       this.#intervalS = derived
-      this.#sink.notes.push(`Line ${line + 1} on: the interval length, ${derived} s, is told from the spacing of the reads.`)
+      this.#sink.notes.push(
+        `Line ${line + 1} on: the interval length, ${derived} s, is told from the spacing of the reads.`)
     }
     return derived
   }

@@ -46,7 +46,9 @@ export function deriveInterval(
   const mode = mostFrequent(all)
   const times = all.get(mode) ?? 0
   if (times < 2 || times * 2 < neighbours || intervalKind(mode) !== 'grid') return undefined
-  for (const { own } of channels.values()) if ((own.get(mode) ?? 0) < (own.get(mostFrequent(own)) ?? 0)) return undefined
+  for (const { own } of channels.values()) {
+    if ((own.get(mode) ?? 0) < (own.get(mostFrequent(own)) ?? 0)) return undefined
+  }
   return mode
 }
 

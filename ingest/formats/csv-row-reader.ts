@@ -6,10 +6,9 @@ import { versionOf } from './json-slow.js'
 import { fitText } from './number-text.js'
 import type { ReadSink, RecordFacts, RecordTime } from './sink.js'
 import { localText, TimeReader, utcText } from './timestamps.js'
-import { flowOf, flowWords, intervalKind, meterFault, qualityOf, qualityWords, show, unitShift, unitWords } from './words.js'
-
-/** Lines that share a fault of the whole file are told together, as many as make this many bytes. */
-const TOGETHER_BYTES = 64 * 1024
+import {
+  flowOf, flowWords, intervalKind, meterFault, qualityOf, qualityWords, show, TIME_HELP, unitShift, unitWords,
+} from './words.js'
 
 /** Reads a row of a plain CSV file field by field, with every check, and reports what is wrong with it. */
 export class CsvRowReader {
@@ -112,16 +111,24 @@ export class CsvRowReader {
     const within = `column ${role}`
     switch (role) {
       case 'unit':
-        this.#sink.problem(facts, 'unit-unsupported', `${show(text)} is no unit that is taken.`, { within, help: `Units: ${unitWords}.` })
+        this.#sink.problem(facts, 'unit-unsupported', `${show(text)} is no unit that is taken.`, {
+          within, help: `Units: ${unitWords}.`,
+        })
         break
       case 'flow':
-        this.#sink.problem(facts, 'flow-unknown', `There is no flow ${show(text)}.`, { within, help: `Flows: ${flowWords}.` })
+        this.#sink.problem(facts, 'flow-unknown', `There is no flow ${show(text)}.`, {
+          within, help: `Flows: ${flowWords}.`,
+        })
         break
       case 'quality':
-        this.#sink.problem(facts, 'quality-unknown', `There is no quality ${show(text)}.`, { within, help: `Qualities: ${qualityWords}.` })
+        this.#sink.problem(facts, 'quality-unknown', `There is no quality ${show(text)}.`, {
+          within, help: `Qualities: ${qualityWords}.`,
+        })
         break
       case 'intervalSeconds':
-        this.#sink.problem(facts, 'interval-length', `${show(text)} is no interval length.`, { within, help: 'Interval lengths are whole seconds.' })
+        this.#sink.problem(facts, 'interval-length', `${show(text)} is no interval length.`, {
+          within, help: 'Interval lengths are whole seconds.',
+        })
         break
       default:
         this.#refuseTime(facts, within, text)
@@ -130,8 +137,7 @@ export class CsvRowReader {
 
   #refuseTime(facts: RecordFacts, within: string, text: string): void {
     this.#sink.problem(facts, 'time-unreadable', `${show(text)} is no time.`, {
-      within,
-      help: 'Times are RFC 3339, such as 2026-10-01T00:00:00-05:00, or local time of the source\'s zone without the offset.',
+      within, help: TIME_HELP,
     })
   }
 
@@ -145,13 +151,15 @@ export class CsvRowReader {
       const lengthS = this.#lengthOf(start, end)
       if (facts.intervalS === 0) facts.intervalS = lengthS
       if (facts.intervalS !== lengthS) {
-        this.#sink.problem(facts, 'interval-mismatch', `From start to end are ${lengthS} s, and the interval length is ${facts.intervalS} s.`)
+        this.#sink.problem(facts, 'interval-mismatch',
+          `From start to end are ${lengthS} s, and the interval length is ${facts.intervalS} s.`)
         return undefined
       }
     }
     if (facts.intervalS === 0) {
-      together(this.#sink, facts, 'interval-unknown', 'The interval length is not stated, and the spacing of the reads does not tell it.',
-        'Add a column intervalSeconds, or set the source\'s interval length.')
+      this.#sink.problem({ ...facts, meter: undefined }, 'interval-unknown',
+        'The interval length is not stated, and the spacing of the reads does not tell it.',
+        { fold: true, help: 'Add a column intervalSeconds, or set the source\'s interval length.' })
       return undefined
     }
     if (intervalKind(facts.intervalS) === 'none') {
@@ -161,14 +169,15 @@ export class CsvRowReader {
       return undefined
     }
     if (Number.isNaN(time.offsetS) && this.#sink.clock === null) {
-      together(this.#sink, facts, 'zone-unknown', 'Times are local, and the source\'s time zone is not known.',
-        'Set the source\'s zone, or send timestamps with their offset.')
+      this.#sink.problem({ ...facts, meter: undefined }, 'zone-unknown',
+        'Times are local, and the source\'s time zone is not known.',
+        { fold: true, help: 'Set the source\'s zone, or send timestamps with their offset.' })
       return undefined
     }
     return start ?? { ...time, backS: facts.intervalS }
   }
 
-  /** The time in a column; undefined where there is no such column or nothing in it beside the other, null where it is wrong. */
+  /** The time in a column; undefined where there is no such column, null where the time is wrong. */
   #readClock(facts: RecordFacts, i: number): RecordTime | undefined | null {
     if (i < 0) return undefined
     if (this.#time.read(this.#bytes, this.#rows.from[i], this.#rows.to[i])) {
@@ -222,9 +231,7 @@ export function addText(sink: ReadSink, facts: RecordFacts, time: RecordTime, te
     refuseNumber(sink, facts, time, text, fit, Number(text) / 10 ** shift)
     return
   }
-  sink.add(facts, time, {
-    pieces: [{ decimals: fitter.decimals, mantissas: Int32Array.of(fitter.mantissa) }], count: 1, lanes: null, reads: 1, single: true,
-  })
+  sink.addFitted(facts, time)
 }
 
 /** Quarantines one read whose number does not fit; `kwh` is what it comes to. */
@@ -246,20 +253,6 @@ function startText(sink: ReadSink, { localS, offsetS, backS }: RecordTime): stri
   if (!Number.isNaN(offsetS)) return utcText(localS - offsetS - backS)
   const instants = sink.clock?.instants(localS) ?? []
   return instants.length === 1 ? utcText(instants[0] - backS) : localText(localS - backS)
-}
-
-/** Reports a fault that the whole file shares: once for many lines that follow each other. */
-function together(sink: ReadSink, facts: RecordFacts, code: string, message: string, help: string): void {
-  const last = sink.problems.at(-1)
-  const near = last?.code === code && last.rawFrom !== undefined && last.rawTo !== undefined
-    && facts.rawFrom - last.rawTo <= 2 && facts.rawTo - last.rawFrom <= TOGETHER_BYTES
-  if (!near) {
-    sink.problem({ ...facts, meter: undefined }, code, message, { help })
-    return
-  }
-  last.reads++
-  last.rawTo = facts.rawTo
-  last.at = `lines ${/\d+/.exec(last.at)?.[0] ?? ''} to ${facts.place}`
 }
 
 function flowCode(value: number): FlowCode {

@@ -139,6 +139,15 @@ describe('rows that cannot be read', () => {
     expect(readsOf(decoded.batch).length).toBe(1)
   })
 
+  it('more than 10,000 are told together where they stand together; too many are a refusal', () => {
+    const decoded = decode(`meter,start,value\n${'x\n'.repeat(100_000)}M2,2026-10-01T05:00Z,1\n`)
+    expect(decoded.problems.length).toBeLessThan(10_010)
+    expect(decoded.problems.slice(-2)).toMatchObject([{ code: 'column-count' }, { at: expect.stringMatching(/^lines \d+ to 100001$/) as string }])
+    expect(received(decoded)).toBe(100_001)
+    expect(() => decode(`meter,start,value\n${'x\nM,,1\n'.repeat(150_000)}`))
+      .toThrowError(expect.objectContaining({ status: 422, code: 'too-many-problems' }))
+  })
+
   it('a clock that is not known is told once for many lines', () => {
     const decoded = decode('meter,start,value\nM1,2026-10-01T00:00,1\nM2,2026-10-01T00:00,2\nM2,2026-10-01T00:15Z,2\nM3,2026-10-01T00:00,3\n', { ...chicago, zone: null })
     expect(decoded.problems).toMatchObject([

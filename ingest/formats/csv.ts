@@ -7,7 +7,8 @@ import { plainBytes, textStart } from './text.js'
 import { show } from './words.js'
 
 /** What a column of the plain CSV holds. */
-export type CsvRole = 'meter' | 'start' | 'end' | 'value' | 'unit' | 'flow' | 'quality' | 'intervalSeconds' | 'capturedAt'
+export type CsvRole =
+  'meter' | 'start' | 'end' | 'value' | 'unit' | 'flow' | 'quality' | 'intervalSeconds' | 'capturedAt'
 
 const ROLES: ReadonlyMap<string, CsvRole> = new Map<string, CsvRole>([
   ['meter', 'meter'], ['start', 'start'], ['end', 'end'], ['value', 'value'], ['unit', 'unit'], ['flow', 'flow'],
@@ -27,7 +28,8 @@ export const csv: Format = {
     if (ctx.mapping !== undefined) return decodeMapped(bytes, ctx, ctx.mapping, state, final)
     const from = state === null ? textStart(bytes) : 0
     const header = readHeader(bytes, from, state)
-    return new CsvDecoder(bytes, ctx, state, header.names, rolesOf(header.names)).decode(header.next, header.line, final)
+    return new CsvDecoder(bytes, ctx, state, header.names, rolesOf(header.names))
+      .decode(header.next, header.line, final)
   },
 
   cut(bytes: Uint8Array, limit: number): number {
@@ -74,7 +76,8 @@ function rolesOf(names: readonly string[]): CsvRole[] {
   for (const name of names) {
     const role = ROLES.get(name.toLowerCase())
     if (role === undefined) {
-      throw new BodyError(422, 'unknown-column', `The file has a column ${show(name)} that is not known.`, 'line 1', COLUMNS)
+      throw new BodyError(422, 'unknown-column', `The file has a column ${show(name)} that is not known.`, 'line 1',
+        COLUMNS)
     }
     if (roles.includes(role)) {
       throw new BodyError(422, 'duplicate-column', `The file has two columns for ${role}.`, 'line 1')
@@ -87,7 +90,8 @@ function rolesOf(names: readonly string[]): CsvRole[] {
     }
   }
   if (!roles.includes('start') && !roles.includes('end')) {
-    throw new BodyError(422, 'missing-column', 'The file has neither a column start nor a column end.', 'line 1', COLUMNS)
+    throw new BodyError(422, 'missing-column', 'The file has neither a column start nor a column end.', 'line 1',
+      COLUMNS)
   }
   return roles
 }

@@ -14,7 +14,8 @@ interface Step {
 }
 
 const TOKENS: Readonly<Record<string, [Part, number, number]>> = {
-  yyyy: ['year', 4, 4], yy: ['year', 2, 2], MM: ['month', 2, 2], M: ['month', 1, 2], dd: ['day', 2, 2], d: ['day', 1, 2],
+  yyyy: ['year', 4, 4], yy: ['year', 2, 2], MM: ['month', 2, 2], M: ['month', 1, 2], dd: ['day', 2, 2],
+  d: ['day', 1, 2],
   HH: ['hour', 2, 2], H: ['hour', 1, 2], hh: ['hour12', 2, 2], h: ['hour12', 1, 2], mm: ['minute', 2, 2],
   m: ['minute', 1, 2], ss: ['second', 2, 2], s: ['second', 1, 2], S: ['fraction', 1, 9], a: ['half', 2, 2],
 }
@@ -33,22 +34,25 @@ export class DatePattern {
   /** @throws RangeError for a pattern with letters that stand for nothing, a part twice, or half a date */
   constructor(pattern: string) {
     this.pattern = pattern
+    const shown = `the pattern ${JSON.stringify(pattern)}`
     const parts = new Set<Part>()
     for (const [piece] of pattern.replaceAll('YYYY', 'yyyy').replaceAll('DD', 'dd').matchAll(/([A-Za-z])\1*|[^]/g)) {
       if (!/^[A-Za-z]/.test(piece) || piece === 'T') {
-        for (const byte of new TextEncoder().encode(piece)) this.#steps.push({ part: null, least: 0, most: 0, literal: byte })
+        for (const literal of new TextEncoder().encode(piece)) {
+          this.#steps.push({ part: null, least: 0, most: 0, literal })
+        }
         continue
       }
-      if (!Object.hasOwn(TOKENS, piece)) throw new RangeError(`the pattern ${JSON.stringify(pattern)} has ${piece}, which stands for nothing`)
+      if (!Object.hasOwn(TOKENS, piece)) throw new RangeError(`${shown} has ${piece}, which stands for nothing`)
       const [part, least, most] = TOKENS[piece]
-      if (parts.has(part)) throw new RangeError(`the pattern ${JSON.stringify(pattern)} has its ${part} twice`)
+      if (parts.has(part)) throw new RangeError(`${shown} has its ${part} twice`)
       parts.add(part)
       this.#steps.push({ part, least, most, literal: 0 })
     }
     const dateParts = (['year', 'month', 'day'] as const).filter(part => parts.has(part)).length
-    if (dateParts !== 0 && dateParts !== 3) throw new RangeError(`the pattern ${JSON.stringify(pattern)} has a part of a date only`)
-    if (parts.size === 0) throw new RangeError(`the pattern ${JSON.stringify(pattern)} is no pattern`)
-    if (parts.has('hour12') !== parts.has('half')) throw new RangeError(`the pattern ${JSON.stringify(pattern)} needs both h and a, or neither`)
+    if (dateParts !== 0 && dateParts !== 3) throw new RangeError(`${shown} has a part of a date only`)
+    if (parts.size === 0) throw new RangeError(`${shown} is no pattern`)
+    if (parts.has('hour12') !== parts.has('half')) throw new RangeError(`${shown} needs both h and a, or neither`)
     this.#hasDate = dateParts === 3
   }
 

@@ -67,7 +67,7 @@ export class DecimalFitter {
     return this.#settle(r, d + shift) ? 'ok' : this.#refuse(scale(value, shift))
   }
 
-  /** Takes an exact decimal as it is, in its normal form: 3 decimals where they do, else as few more or fewer as need be. */
+  /** Takes an exact decimal in its normal form: 3 decimals where they do, else as few more or fewer as need be. */
   #settle(m: number, decimals: number): boolean {
     if (m === 0) {
       this.mantissa = 0

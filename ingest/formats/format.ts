@@ -160,8 +160,8 @@ export function detectFormat(
     throw new BodyError(415, 'unsupported-format', 'The format of the body is not stated and cannot be told from it.',
       undefined, help)
   }
-  throw new BodyError(415, 'unsupported-format', `There is no format for Content-Type ${JSON.stringify(type.slice(0, 80))}.`,
-    undefined, help)
+  throw new BodyError(415, 'unsupported-format',
+    `There is no format for Content-Type ${JSON.stringify(type.slice(0, 80))}.`, undefined, help)
 }
 
 /** Format by the look of the first bytes; undefined where they fit none. */

@@ -18,7 +18,7 @@ export class JsonBody {
   readonly #bytes: Uint8Array
 
   constructor(bytes: Uint8Array, ctx: DecodeContext, state: FormatState | null, places: 'line' | 'record') {
-    this.sink = new ReadSink(ctx, state, places)
+    this.sink = new ReadSink(ctx, state, places, bytes.length)
     this.#record = new JsonRecord(this.sink, ctx, null)
     this.#fast = new FastReader(this.#record)
     this.#bytes = bytes
@@ -80,7 +80,20 @@ export class JsonBody {
       return null
     }
     const { code, member, message, meter, ...options } = fault
-    this.sink.problem({ ...where, meter }, code, message, { ...options, within: this.#record.within(where.place, member) })
+    const within = this.#record.within(where.place, member)
+    // Kept on one line, so that a replay can read it; a number beyond all numbers would come out as no read.
+    const canReplay = options.outcome === undefined && meter !== undefined && hasFiniteValues(parsed)
+    this.sink.problem({ ...where, meter }, code, message, {
+      ...options, within, ...(canReplay ? { record: JSON.stringify(parsed) } : {}),
+    })
     return null
   }
+}
+
+/** Whether every value of a parsed record is a number that JSON can write. */
+function hasFiniteValues(parsed: unknown): boolean {
+  if (typeof parsed !== 'object' || parsed === null) return false
+  const { value, values } = parsed as { value?: unknown, values?: unknown }
+  const all: unknown[] = Array.isArray(values) ? values : [value]
+  return all.every(one => typeof one !== 'number' || Number.isFinite(one))
 }

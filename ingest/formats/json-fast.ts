@@ -5,12 +5,16 @@ import { flowOf, meterFault, qualityOf, unitShift } from './words.js'
 
 const encoder = new TextEncoder()
 const [METER, START, END, INTERVAL, VALUES, VALUE, UNIT, FLOW, QUALITY, KIND, CAPTURED, KIND_INTERVAL] = [
-  'meter', 'start', 'end', 'intervalSeconds', 'values', 'value', 'unit', 'flow', 'quality', 'kind', 'capturedAt', 'interval',
+  'meter', 'start', 'end', 'intervalSeconds', 'values', 'value', 'unit', 'flow', 'quality', 'kind', 'capturedAt',
+  'interval',
 ].map(name => encoder.encode(name))
 
 // One bit for each member, to see a member twice and to know what is there.
 const HAS_METER = 1, HAS_START = 2, HAS_END = 4, HAS_INTERVAL = 8, HAS_VALUES = 16, HAS_VALUE = 32, HAS_UNIT = 64
 const HAS_FLOW = 128, HAS_QUALITY = 256, HAS_KIND = 512, HAS_CAPTURED = 1024
+
+/** Values that are taken without looking at the record's length: two years of minutes. */
+const MAX_VALUES = 1_048_576
 
 /** The word last read for a member: records that follow each other mostly say the same. */
 class LastWord {
@@ -217,7 +221,7 @@ export class FastReader {
     if (bytes[p] === 93) return p + 1
     for (;;) {
       p = this.#number(p)
-      if (p < 0) return -1
+      if (p < 0 || this.#record.count > MAX_VALUES) return -1
       let c = bytes[p]
       if (c <= 32) {
         p = this.#space(p)

@@ -189,12 +189,25 @@ export class JsonRecord {
     const unknown = facts.intervalS === 0
     this.#sink.problem(facts, unknown ? 'interval-unknown' : 'interval-length',
       unknown ? 'The interval length is not stated.' : `An interval of ${facts.intervalS} s fits no grid.`, {
-        reads: this.#present(),
+        reads: this.#present(), record: this.#recordText(facts),
         help: unknown
           ? 'Send intervalSeconds, or set the source\'s interval length.'
           : 'Intervals are 60 s to 86400 s long and divide the hour, or are whole hours that divide the day. '
             + 'Reads longer than a day are not intervals.',
       })
+  }
+
+  /** The record as it came, for a replay under other settings; undefined where its start or unit is not known. */
+  #recordText(facts: RecordFacts): string | undefined {
+    const shift = Number.isNaN(this.shift) ? this.#defaultShift : this.shift
+    if (this.isEnd || Number.isNaN(shift)) return undefined
+    const values = Array.from({ length: this.count }, (_, i) => {
+      const d = this.digits[i]
+      return d === NULL_DIGITS ? null : d === DOUBLE_DIGITS ? this.numbers[i] / 10 ** shift : this.numbers[i] / 10 ** (d + shift)
+    })
+    if (values.some(value => value !== null && !Number.isFinite(value))) return undefined
+    const start = Number.isNaN(this.offsetS) ? localText(this.localS) : utcText(this.localS - this.offsetS)
+    return blockText(facts, start, values, this.lanes)
   }
 
   #present(): number {

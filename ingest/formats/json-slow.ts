@@ -1,7 +1,9 @@
 import type { Outcome } from '../../engine/problem.js'
 import { DOUBLE_DIGITS, NULL_DIGITS, type JsonRecord } from './json-record.js'
 import { TimeReader, type LocalClock } from './timestamps.js'
-import { flowOf, flowWords, meterFault, qualityOf, qualityWords, show, unitShift, unitWords } from './words.js'
+import {
+  flowOf, flowWords, meterFault, qualityOf, qualityWords, show, TIME_HELP, unitShift, unitWords,
+} from './words.js'
 
 const MEMBERS = new Set([
   'meter', 'start', 'end', 'intervalSeconds', 'values', 'value', 'unit', 'flow', 'quality', 'kind', 'capturedAt',
@@ -70,7 +72,10 @@ function readMembers(object: Record<string, unknown>, record: JsonRecord, clock:
           code: 'register-unsupported', member: '/kind', outcome: 'rejected',
           message: 'Register reads are not taken yet.', help: 'Send interval reads.',
         }
-      : { code: 'kind-unknown', member: '/kind', message: `There is no kind ${show(kind)}.`, help: 'Kinds: interval, register.' }
+      : {
+          code: 'kind-unknown', member: '/kind', message: `There is no kind ${show(kind)}.`,
+          help: 'Kinds: interval, register.',
+        }
   }
   return readWords(object, record) ?? readTimes(object, record, clock) ?? readValues(object, record)
 }
@@ -81,7 +86,10 @@ function readWords(object: Record<string, unknown>, record: JsonRecord): Fault |
     if (typeof unit !== 'string') return wrongType('unit', 'a string', unit)
     const shift = unitShift(unit)
     if (shift === undefined) {
-      return { code: 'unit-unsupported', member: '/unit', message: `${show(unit)} is no unit that is taken.`, help: `Units: ${unitWords}.` }
+      return {
+        code: 'unit-unsupported', member: '/unit', message: `${show(unit)} is no unit that is taken.`,
+        help: `Units: ${unitWords}.`,
+      }
     }
     record.shift = shift
   }
@@ -89,7 +97,9 @@ function readWords(object: Record<string, unknown>, record: JsonRecord): Fault |
     if (typeof flow !== 'string') return wrongType('flow', 'a string', flow)
     const code = flowOf(flow)
     if (code === undefined) {
-      return { code: 'flow-unknown', member: '/flow', message: `There is no flow ${show(flow)}.`, help: `Flows: ${flowWords}.` }
+      return {
+        code: 'flow-unknown', member: '/flow', message: `There is no flow ${show(flow)}.`, help: `Flows: ${flowWords}.`,
+      }
     }
     record.flow = code
   }
@@ -104,7 +114,8 @@ function readWords(object: Record<string, unknown>, record: JsonRecord): Fault |
     if (typeof intervalSeconds !== 'number') return wrongType('intervalSeconds', 'a number', intervalSeconds)
     if (!Number.isInteger(intervalSeconds) || intervalSeconds < 1 || intervalSeconds > 1e9) {
       return {
-        code: 'interval-length', member: '/intervalSeconds', message: `An interval of ${intervalSeconds} s fits no grid.`,
+        code: 'interval-length', member: '/intervalSeconds',
+        message: `An interval of ${intervalSeconds} s fits no grid.`,
         help: 'Intervals are 60 s to 86400 s long and divide the hour, or are whole hours that divide the day.',
       }
     }
@@ -210,19 +221,21 @@ function wrongType(member: string, wanted: string, got: unknown): Fault {
 function badTime(member: string, text: string): Fault {
   return {
     code: 'time-unreadable', member: `/${member}`, message: `${show(text)} is no time.`,
-    help: 'Times are RFC 3339, such as 2026-10-01T00:00:00-05:00, or local time of the source\'s zone without the offset.',
+    help: TIME_HELP,
   }
 }
 
 function unknownQuality(word: string, member: string): Fault {
-  return { code: 'quality-unknown', member, message: `There is no quality ${show(word)}.`, help: `Qualities: ${qualityWords}.` }
+  return {
+    code: 'quality-unknown', member, message: `There is no quality ${show(word)}.`, help: `Qualities: ${qualityWords}.`,
+  }
 }
 
 function kindOf(value: unknown): string {
   if (value === null) return 'null'
   if (Array.isArray(value)) return 'an array'
   if (typeof value === 'object') return 'an object'
-  return typeof value === 'string' ? `the string ${show(value)}` : typeof value === 'number' ? 'a number' : `a ${typeof value}`
+  return typeof value === 'string' ? `the string ${show(value)}` : `a ${typeof value}`
 }
 
 /** A member's name as a part of a JSON pointer (RFC 6901), cut short. */

@@ -153,6 +153,14 @@ describe('records that cannot be read', () => {
     expect(readsOf(replayed.batch)).toMatchObject([{ kwh: 15.123457 }])
   })
 
+  it('keeps a block for a replay under other settings', () => {
+    const { record = '' } = problem({ intervalSeconds: undefined, unit: 'Wh', values: [512, null, 498.5] })
+    const replayed = decode(record, { ...chicago, defaultIntervalS: 1800 })
+    expect(readsOf(replayed.batch)).toMatchObject([{ kwh: 0.512, intervalS: 1800 }, { kwh: 0.4985 }])
+    expect(JSON.parse(problem({ quality: 'hunch' }).record ?? '')).toEqual({ ...block, quality: 'hunch' })
+    expect(decode([{ ...block, kind: 'register' }]).problems[0].record).toBeUndefined()
+  })
+
   it('gives the bytes of the record', () => {
     const body = JSON.stringify([block, { ...block, unit: 'gal' }])
     const { rawFrom, rawTo } = decode(body).problems[0]

@@ -133,8 +133,10 @@ class Document {
   #slow(p: number): number {
     const end = skipValue(this.#bytes, p)
     if (end < 0) {
-      const ended = p < this.#bytes.length && this.#bytes[p] !== CLOSE && this.#bytes[p] !== END_BRACE && this.#bytes[p] !== COMMA
-      throw this.#malformed(p, ended ? 'The JSON ends in the middle of a record.' : 'There is no record where one should be.')
+      const c = this.#bytes[p]
+      throw this.#malformed(p, p < this.#bytes.length && c !== CLOSE && c !== END_BRACE && c !== COMMA
+        ? 'The JSON ends in the middle of a record.'
+        : 'There is no record where one should be.')
     }
     this.#where.rawTo = end
     const error = this.#body.slow(this.#where)
@@ -161,7 +163,7 @@ class Document {
     const p = skipSpace(bytes, this.#p)
     if (p >= bytes.length) throw this.#malformed(p, 'The body is empty.')
     if (bytes[p] !== BRACE) {
-      throw new BodyError(400, 'malformed-json', 'The body is neither an object nor an array.', `byte ${this.#before + p}`)
+      throw this.#malformed(p, 'The body is neither an object nor an array.')
     }
     where.place = 1
     where.rawFrom = p
@@ -206,7 +208,8 @@ class Document {
     if (hasReads && unknown !== undefined) throw this.#unknownMember(unknown)
     throw hasReads
       ? new BodyError(422, 'wrong-type', 'The member reads is no array of blocks, or not the only member.', '/reads')
-      : new BodyError(422, 'missing-member', 'The body has no member reads.', '', 'Send {"reads":[block, ...]} or an array of blocks.')
+      : new BodyError(422, 'missing-member', 'The body has no member reads.', '',
+        'Send {"reads":[block, ...]} or an array of blocks.')
   }
 
   #name(p: number): string {

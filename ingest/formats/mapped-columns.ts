@@ -16,12 +16,14 @@ export function columnAt(ref: ColumnRef, names: readonly string[], mapping: CsvM
   const at = mapping.headerLine === null ? 'line 1' : `line ${mapping.headerLine}`
   if (typeof ref === 'number') {
     if (ref <= names.length) return ref - 1
-    throw new BodyError(422, 'missing-column', `The mapping ${mapping.name} wants a column ${ref}, and the file has ${names.length}.`, at)
+    throw new BodyError(422, 'missing-column',
+      `The mapping ${mapping.name} wants a column ${ref}, and the file has ${names.length}.`, at)
   }
   const index = names.indexOf(ref.trim())
   if (index < 0) {
+    const some = names.slice(0, 20).map(name => JSON.stringify(name.slice(0, 40))).join(', ')
     throw new BodyError(422, 'missing-column', `The mapping ${mapping.name} wants a column ${JSON.stringify(ref)}.`, at,
-      `The file has: ${names.slice(0, 20).map(name => JSON.stringify(name.slice(0, 40))).join(', ')}${names.length > 20 ? ', ...' : ''}.`)
+      `The file has: ${some}${names.length > 20 ? ', ...' : ''}.`)
   }
   if (names.indexOf(ref.trim(), index + 1) >= 0) {
     throw new BodyError(422, 'duplicate-column', `The file has two columns ${JSON.stringify(ref)}.`, at)
@@ -81,7 +83,9 @@ export class MappedNumbers {
   /** The number as the decimal point's text; what is no number stays none. */
   plain(text: string): string {
     const { decimalMark, thousandsMark } = this.#mapping
-    if (thousandsMark !== undefined && /^[+-]?\d{1,3}(?:\D\d{3})+(?:\D\d+)?$/.test(text)) text = text.replaceAll(thousandsMark, '')
+    if (thousandsMark !== undefined && /^[+-]?\d{1,3}(?:\D\d{3})+(?:\D\d+)?$/.test(text)) {
+      text = text.replaceAll(thousandsMark, '')
+    }
     return decimalMark === '.' ? text : text.includes('.') ? '' : text.replace(decimalMark, '.')
   }
 

@@ -20,7 +20,7 @@ export function decodeMapped(
 ): Decoded {
   const zoned: DecodeContext = mapping.zone === undefined ? ctx : { ...ctx, zone: getZone(mapping.zone) }
   const rows = new CsvRows(bytes, mapping.delimiter.charCodeAt(0))
-  const sink = new ReadSink(zoned, state, 'line')
+  const sink = new ReadSink(zoned, state, 'line', bytes.length)
   let line = state?.lines ?? 0
   let p = state === null ? textStart(bytes) : 0
   let names = state?.header

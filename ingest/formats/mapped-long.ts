@@ -79,9 +79,7 @@ export class MappedLong {
       refuseNumber(this.#sink, facts, time, text, fit, this.#numbers.energy(text, shift))
       return
     }
-    this.#sink.add(facts, time, {
-      pieces: [{ decimals: fitter.decimals, mantissas: Int32Array.of(fitter.mantissa) }], count: 1, lanes: null, reads: 1, single: true,
-    })
+    this.#sink.addFitted(facts, time)
   }
 
   /** A field's text; undefined where the file has no such column. */
@@ -110,7 +108,9 @@ export class MappedLong {
       ? this.#mapping.flow
       : Object.hasOwn(flowMap, flowWord) ? flowMap[flowWord] : flowWord)
     if (flow === undefined) {
-      this.#sink.problem(facts, 'flow-unknown', `There is no flow ${show(flowWord ?? '')}.`, { help: `Name it in the mapping's flowMap.` })
+      this.#sink.problem(facts, 'flow-unknown', `There is no flow ${show(flowWord ?? '')}.`, {
+        help: 'Name it in the mapping\'s flowMap.',
+      })
       return false
     }
     facts.flow = flow
@@ -119,7 +119,9 @@ export class MappedLong {
       ? 'actual'
       : Object.hasOwn(qualityMap, qualityWord) ? qualityMap[qualityWord] : qualityWord)
     if (quality === undefined) {
-      this.#sink.problem(facts, 'quality-unknown', `There is no quality ${show(qualityWord ?? '')}.`, { help: `Name it in the mapping's qualityMap.` })
+      this.#sink.problem(facts, 'quality-unknown', `There is no quality ${show(qualityWord ?? '')}.`, {
+        help: 'Name it in the mapping\'s qualityMap.',
+      })
       return false
     }
     facts.lane = quality
@@ -142,7 +144,9 @@ export class MappedLong {
     if (!(version > 0)) {
       const zoneless = time !== undefined && Number.isNaN(time.offsetS) && this.#sink.clock === null
       this.#sink.problem(facts, zoneless ? 'zone-unknown' : 'time-unreadable',
-        zoneless ? 'Times are local, and the source\'s time zone is not known.' : `${show(this.#rows.text(i) ?? '')} is no time.`,
+        zoneless
+          ? 'Times are local, and the source\'s time zone is not known.'
+          : `${show(this.#rows.text(i) ?? '')} is no time.`,
         { help: zoneless ? 'Set the source\'s zone.' : `Versions are written ${this.#mapping.versionPattern}.` })
       return false
     }
@@ -188,7 +192,8 @@ export class MappedLong {
     if (starts.length === 1 && ends.length === 1 && ends[0] - starts[0] === facts.intervalS) return start
     const told = end.localS - facts.intervalS
     if (clock?.instants(told).length === 2) return { ...end, localS: told }
-    this.#sink.problem(facts, 'interval-mismatch', `From start to end are ${wallS} s, and the interval length is ${facts.intervalS} s.`)
+    this.#sink.problem(facts, 'interval-mismatch',
+      `From start to end are ${wallS} s, and the interval length is ${facts.intervalS} s.`)
     return undefined
   }
 

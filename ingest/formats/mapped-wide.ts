@@ -58,12 +58,15 @@ export class MappedWide {
       const name = names[column]
       const own = channels === undefined ? undefined : Object.hasOwn(channels, name) ? channels[name] : null
       if (left.has(column) || own === null) continue
-      const meter = own?.meter ?? meterPrefix + (name.startsWith(mapping.strip) ? name.slice(mapping.strip.length) : name)
+      const id = name.startsWith(mapping.strip) ? name.slice(mapping.strip.length) : name
+      const meter = own?.meter ?? meterPrefix + id
       const flow = own?.flow === undefined ? base : flowOf(own.flow) ?? base
       const fault = meterFault(meter)
       const at = `line ${mapping.headerLine ?? 1}, column ${column + 1}`
       if (fault !== undefined) throw new BodyError(422, 'meter-invalid', fault, at)
-      if (seen.has(`${flow} ${meter}`)) throw new BodyError(422, 'duplicate-column', `Two columns hold the meter ${show(meter)}.`, at)
+      if (seen.has(`${flow} ${meter}`)) {
+        throw new BodyError(422, 'duplicate-column', `Two columns hold the meter ${show(meter)}.`, at)
+      }
       seen.add(`${flow} ${meter}`)
       this.#channels.push({ column, name, channel: sink.channel(meter, flow, this.#intervalS) })
     }
@@ -112,7 +115,8 @@ export class MappedWide {
     let n = 0
     while (p < to && p - from < 9 && bytes[p] >= 48 && bytes[p] <= 57) n = n * 10 + bytes[p++] - 48
     if (p === to && to > from && this.#fastUp >= 0 && n < MAX_FAST && !Number.isNaN(startS)) {
-      channel.append(startS, n * P10[this.#fastUp], USUAL_DECIMALS, facts.lane, 0, facts.place, facts.rawFrom, facts.rawTo)
+      const { lane, place, rawFrom, rawTo } = facts
+      channel.append(startS, n * P10[this.#fastUp], USUAL_DECIMALS, lane, 0, place, rawFrom, rawTo)
       return
     }
     rows.trim(column)
@@ -122,11 +126,10 @@ export class MappedWide {
     const fit = this.#numbers.fit(text, this.#numbers.shift, this.#intervalS, fitter)
     const own = { ...facts, meter: channel.meter, flow: channel.flow }
     if (fit !== 'ok') {
-      refuseNumber(this.#sink, own, time, text, fit, this.#numbers.energy(text, this.#numbers.shift), `column ${show(name)}`)
+      const kwh = this.#numbers.energy(text, this.#numbers.shift)
+      refuseNumber(this.#sink, own, time, text, fit, kwh, `column ${show(name)}`)
     } else if (Number.isNaN(startS)) {
-      this.#sink.add(own, time, {
-        pieces: [{ decimals: fitter.decimals, mantissas: Int32Array.of(fitter.mantissa) }], count: 1, lanes: null, reads: 1, single: true,
-      })
+      this.#sink.addFitted(own, time)
     } else {
       channel.append(startS, fitter.mantissa, fitter.decimals, facts.lane, 0, facts.place, facts.rawFrom, facts.rawTo)
     }

@@ -88,6 +88,7 @@ const LONG = [
   'meter', 'start', 'end', 'time', 'date', 'startTime', 'endTime', 'value', 'unit', 'quality', 'flow', 'version',
   'intervalSeconds',
 ]
+const WIDE = ['timeColumn', 'meterPrefix', 'ignore', 'channels']
 const KNOWN = new Set([
   ...Object.keys(DEFAULTS), 'name', 'thousandsMark', 'wide', 'zone', 'meterId', 'intervalSeconds',
 ])
@@ -112,12 +113,13 @@ export function parseMapping(input: unknown): CsvMapping {
 
 function checkTexts(mapping: CsvMapping, faults: string[]): void {
   if (typeof mapping.name !== 'string' || mapping.name === '') faults.push('name: must be a text')
-  if (typeof mapping.delimiter !== 'string' || !/^[\t -~]$/.test(mapping.delimiter) || /["\w.\-+]/.test(mapping.delimiter)) {
+  const { delimiter, thousandsMark } = mapping
+  if (typeof delimiter !== 'string' || !/^[\t -~]$/.test(delimiter) || /["\w.\-+]/.test(delimiter)) {
     faults.push('delimiter: must be one character, such as "," or ";"')
   }
   oneOf(mapping.decimalMark, ['.', ','], 'decimalMark', faults)
-  if (mapping.decimalMark === mapping.thousandsMark) faults.push('thousandsMark: is the decimal mark too')
-  if (mapping.thousandsMark !== undefined && (typeof mapping.thousandsMark !== 'string' || mapping.thousandsMark === '')) {
+  if (mapping.decimalMark === thousandsMark) faults.push('thousandsMark: is the decimal mark too')
+  if (thousandsMark !== undefined && (typeof thousandsMark !== 'string' || thousandsMark === '')) {
     faults.push('thousandsMark: must be a text')
   }
   if (mapping.headerLine !== null && !(Number.isInteger(mapping.headerLine) && mapping.headerLine >= 1)) {
@@ -144,14 +146,16 @@ function checkColumns(mapping: CsvMapping, faults: string[]): void {
   if (mapping.layout === 'wide') {
     const wide = asObject(mapping.wide, 'wide', faults)
     for (const key of Object.keys(wide)) {
-      if (!['timeColumn', 'meterPrefix', 'ignore', 'channels'].includes(key)) faults.push(`wide.${key}: there is no such setting`)
+      if (!WIDE.includes(key)) faults.push(`wide.${key}: there is no such setting`)
     }
     checkRef(wide['timeColumn'], 'wide.timeColumn', mapping, faults)
     if (wide['ignore'] !== undefined) {
       if (Array.isArray(wide['ignore'])) for (const ref of wide['ignore']) checkRef(ref, 'wide.ignore', mapping, faults)
       else faults.push('wide.ignore: must be an array of columns')
     }
-    if (wide['meterPrefix'] !== undefined && typeof wide['meterPrefix'] !== 'string') faults.push('wide.meterPrefix: must be a text')
+    if (wide['meterPrefix'] !== undefined && typeof wide['meterPrefix'] !== 'string') {
+      faults.push('wide.meterPrefix: must be a text')
+    }
     for (const [name, channel] of Object.entries(asObject(wide['channels'] ?? {}, 'wide.channels', faults))) {
       const { meter, flow } = asObject(channel, `wide.channels.${name}`, faults)
       if (typeof meter !== 'string' || meter === '') faults.push(`wide.channels.${name}.meter: must be a text`)
@@ -163,7 +167,9 @@ function checkColumns(mapping: CsvMapping, faults: string[]): void {
   if (!has('value')) faults.push('columns.value: is needed')
   if (!has('meter') && mapping.meterId === undefined) faults.push('columns.meter: is needed, or meterId')
   if (has('date')) {
-    if (!has('startTime') && !has('endTime')) faults.push('columns.startTime or columns.endTime: one is needed with date')
+    if (!has('startTime') && !has('endTime')) {
+      faults.push('columns.startTime or columns.endTime: one is needed with date')
+    }
   } else if (!has('start') && !has('end') && !has('time')) {
     faults.push('columns.start, columns.end or columns.time: one is needed')
   }
@@ -222,12 +228,15 @@ function checkPattern(pattern: unknown, at: string, wantsDate: boolean, faults: 
   }
 }
 
-function checkWord(word: unknown, lookUp: (word: string) => unknown, words: string, at: string, faults: string[]): void {
+function checkWord(
+  word: unknown, lookUp: (word: string) => unknown, words: string, at: string, faults: string[],
+): void {
   if (typeof word !== 'string' || lookUp(word) === undefined) faults.push(`${at}: must be one of ${words}`)
 }
 
 function oneOf(value: unknown, allowed: readonly string[], at: string, faults: string[]): void {
-  if (typeof value !== 'string' || !allowed.includes(value)) faults.push(`${at}: must be ${allowed.map(word => JSON.stringify(word)).join(' or ')}`)
+  if (typeof value === 'string' && allowed.includes(value)) return
+  faults.push(`${at}: must be ${allowed.map(word => JSON.stringify(word)).join(' or ')}`)
 }
 
 function asObject(value: unknown, at: string, faults: string[]): Record<string, unknown> {

@@ -7,7 +7,7 @@ const NUMBER = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/
  *
  * @param text without spaces about it, the decimal mark a point
  * @param shift decimals that the unit adds
- * @param multiplier multiplies the number; also given as integer x 10^-digits, or integer 0 where it is no short decimal
+ * @param multiplier multiplies the number; also given as integer x 10^-digits, integer 0 where it is no short decimal
  * @returns how it fits, or that it is no number
  */
 export function fitText(
@@ -17,6 +17,8 @@ export function fitText(
   const plain = /^([+-]?)(\d*)\.?(\d*)$/.exec(text)
   const m = plain === null ? NaN : Number(plain[2] + plain[3]) * integer
   // Beyond 15 digits a double may not be exact.
-  if (plain === null || integer === 0 || !(Math.abs(m) < 1e15)) return fitter.fitDouble(Number(text) * multiplier, shift)
+  if (plain === null || integer === 0 || !(Math.abs(m) < 1e15)) {
+    return fitter.fitDouble(Number(text) * multiplier, shift)
+  }
   return fitter.fit(plain[1] === '-' ? -m : m, plain[3].length + digits + shift)
 }

@@ -30,7 +30,7 @@ export function blockText(
   return JSON.stringify({
     meter: facts.meter,
     start,
-    intervalSeconds: facts.intervalS,
+    ...(facts.intervalS > 0 ? { intervalSeconds: facts.intervalS } : {}),
     values,
     flow: flowNames[facts.flow],
     quality: lanes === null ? qualityName(facts.lane) : lanes.map(qualityName),

@@ -1,4 +1,4 @@
-import type { Outcome, RecordProblem } from '../../engine/problem.js'
+import { BodyError, type Outcome, type RecordProblem } from '../../engine/problem.js'
 import { Flow, ReadBatchBuilder, type BlockHead, type FlowCode } from '../../engine/read-batch.js'
 import { isDayLengthOf } from '../../engine/time/zone.js'
 import { Channel, Slabs } from './channel.js'
@@ -12,6 +12,13 @@ import { intervalKind } from './words.js'
 const DAY_S = 86400
 const INTERVAL_HELP = 'Intervals are 60 s to 86400 s long and divide the hour, or are whole hours that divide the day; '
   + 'a local day of 23 or 25 hours counts as a day.'
+/** Problems that are told one by one; after that, records next to each other with the same fault are told together. */
+const FOLD_AFTER = 10_000
+/** Bytes of records that are told together at most, so that what is kept of them stays handy. */
+const FOLD_BYTES = 64 * 1024
+/** A body of more problems than this is no body of reads, and would fill the memory with them. */
+const MAX_PROBLEMS = 200_000
+
 /** Reads this long after a repeated hour show that no second pass of it follows. */
 const PASSED_S = 3 * 3600
 
@@ -57,20 +64,25 @@ export class ReadSink {
   readonly notes: string[] = []
   readonly decimals: DecimalFitter
   readonly clock: LocalClock | null
-  readonly builder = new ReadBatchBuilder(1024, 65536)
+  readonly builder: ReadBatchBuilder
   readonly #places: 'line' | 'record'
   readonly #channels = new Map<string, Channel>()
   readonly #slabs = new Slabs()
   readonly #head: BlockHead = {
-    meter: '', startS: 0, intervalS: 0, flow: Flow.delivered, lane: 0, exponent: 0, version: 0, place: 0, rawFrom: 0, rawTo: 0,
+    meter: '', startS: 0, intervalS: 0, flow: Flow.delivered, lane: 0, exponent: 0, version: 0, place: 0,
+    rawFrom: 0, rawTo: 0,
   }
 
-  /** @param places what the records' numbers count */
-  constructor(ctx: DecodeContext, state: FormatState | null, places: 'line' | 'record') {
+  /**
+   * @param places what the records' numbers count
+   * @param bytes length of the part: a push of one read must not take the memory of a day
+   */
+  constructor(ctx: DecodeContext, state: FormatState | null, places: 'line' | 'record', bytes: number) {
     this.#places = places
+    this.builder = new ReadBatchBuilder(Math.min(1024, 4 + (bytes >> 8)), Math.min(65536, 16 + (bytes >> 2)))
     this.decimals = new DecimalFitter(ctx.round === true)
     this.clock = ctx.zone === null ? null : new LocalClock(ctx.zone)
-    for (const channel of state?.channels ?? []) this.channel(channel.meter, channel.flow, channel.intervalS).restore(channel)
+    for (const own of state?.channels ?? []) this.channel(own.meter, own.flow, own.intervalS).restore(own)
   }
 
   /** The channel of a meter's reads, in which single reads become blocks. */
@@ -92,12 +104,22 @@ export class ReadSink {
    * Reports a record, or a part of it, that does not become reads.
    *
    * @param options.within the part: a JSON pointer or a column
+   * @param options.fold the fault is the whole file's: told once for the records next to each other that have it
+   * @throws BodyError 422 when there are too many problems to keep
    */
   problem(
     where: Pick<RecordFacts, 'place' | 'rawFrom' | 'rawTo'> & { meter?: string }, code: string, message: string,
-    options: { within?: string, help?: string, reads?: number, outcome?: Outcome, record?: string } = {},
+    options: {
+      within?: string, help?: string, reads?: number, outcome?: Outcome, record?: string, fold?: boolean,
+    } = {},
   ): void {
     const { within, help, reads = 1, outcome = 'quarantined', record } = options
+    const fold = options.fold ?? this.problems.length >= FOLD_AFTER
+    if (fold && this.#fold(where, code, outcome, reads)) return
+    if (this.problems.length === MAX_PROBLEMS) {
+      throw new BodyError(422, 'too-many-problems', `More than ${MAX_PROBLEMS} records cannot be read.`,
+        `${this.#places} ${where.place}`, `The last: ${code}. ${message}`)
+    }
     const at = `${this.#places} ${where.place}${within === undefined || within === '' ? '' : `, ${within}`}`
     const problem: RecordProblem = { code, at, message, outcome, reads }
     if (help !== undefined) problem.help = help
@@ -108,6 +130,31 @@ export class ReadSink {
     }
     if (record !== undefined) problem.record = record
     this.problems.push(problem)
+  }
+
+  /** Adds a record to the last problem, where it stands next to it in the body and has the same fault. */
+  #fold(
+    where: { place: number, rawFrom: number, rawTo: number }, code: string, outcome: Outcome, reads: number,
+  ): boolean {
+    const last = this.problems.at(-1)
+    if (last?.code !== code || last.outcome !== outcome) return false
+    if (last.rawFrom === undefined || last.rawTo === undefined) return false
+    const gap = where.rawFrom - last.rawTo
+    if (!(gap >= 0 && gap <= 2) || where.rawTo - last.rawFrom > FOLD_BYTES) return false
+    last.reads += reads
+    last.rawTo = where.rawTo
+    last.at = `${this.#places}s ${/\d+/.exec(last.at)?.[0] ?? ''} to ${where.place}`
+    // The bytes are what is left of records that need not be of one meter.
+    delete last.meter
+    delete last.record
+    return true
+  }
+
+  /** Takes a single read whose value is the last that `decimals` fitted. */
+  addFitted(facts: RecordFacts, time: RecordTime): void {
+    const { decimals, mantissa } = this.decimals
+    const pieces = [{ decimals, mantissas: Int32Array.of(mantissa) }]
+    this.add(facts, time, { pieces, count: 1, lanes: null, reads: 1, single: true })
   }
 
   /** Takes a record whose values are decoded: finds its instants and adds it to the batch, or says why not. */

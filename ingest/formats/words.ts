@@ -10,6 +10,9 @@ export const flowWords = [...FLOWS.keys()].join(', ')
 export const qualityWords = [...QUALITIES.keys()].join(', ')
 export const unitWords = 'kWh, Wh, MWh'
 
+export const TIME_HELP = 'Times are RFC 3339, such as 2026-10-01T00:00:00-05:00, or local time of the source\'s zone '
+  + 'without the offset.'
+
 /** Flow of a word in any case; undefined for an unknown one. */
 export function flowOf(word: string): FlowCode | undefined {
   return FLOWS.get(word) ?? FLOWS.get(word.toLowerCase())

@@ -8,6 +8,7 @@ import { receiptOf, storedBlocks, storedLoad, testUtility, type PlainBlock, type
 import { arranged, blockOf, random, runs, scenarios, type Scenario } from './scenario.js'
 
 const RUNS = Number(process.env.FC_RUNS ?? 30)
+const TIMEOUT = 60_000 + RUNS * 2000
 
 let db: TestDatabase
 
@@ -54,7 +55,7 @@ describe('whatever the order, the splits and the repetitions', () => {
         await expectModel(u, model)
       }
     }), { numRuns: RUNS })
-  })
+  }, TIMEOUT)
 
   it('deliveries keep their versions: the version of the delivery holds for reads without one (C4)', async () => {
     await fc.assert(fc.asyncProperty(scenarios, fc.nat(), async (s, seed) => {
@@ -73,7 +74,7 @@ describe('whatever the order, the splits and the repetitions', () => {
       }
       await expectModel(u, model)
     }), { numRuns: Math.ceil(RUNS / 2) })
-  })
+  }, TIMEOUT)
 
   it('as many settlers at once as like come to the same', async () => {
     const pools = [0, 1, 2].map(() => openPool(db.url, 3, 'meterline test', () => undefined))
@@ -92,5 +93,5 @@ describe('whatever the order, the splits and the repetitions', () => {
     } finally {
       await Promise.all(pools.map((pool) => pool.end()))
     }
-  })
+  }, TIMEOUT)
 })

@@ -1,6 +1,6 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it } from 'vitest'
 import { testDatabase, type TestDatabase } from '../database.js'
 import type { Answer, Order } from '../settling-process.js'
 import { testUtility, type PlainBlock, type TestSource, type TestUtility } from '../settling.js'
@@ -14,11 +14,12 @@ let processes: SettlingProcess[] = []
 
 beforeAll(async () => {
   db = await testDatabase()
+  processes = [new SettlingProcess(), new SettlingProcess()]
 })
-afterEach(async () => {
-  await Promise.all(processes.splice(0).map((p) => p.end()))
+afterAll(async () => {
+  await Promise.all(processes.map((p) => p.end()))
+  await db.close()
 })
-afterAll(() => db.close())
 
 /** A process of its own that settles what it is told. */
 class SettlingProcess {
@@ -81,7 +82,6 @@ async function setUp(accounts: number, limit: string): Promise<{ u: TestUtility;
      select gen_random_uuid(), $1, account_id, 'day-usage', $6, 'epoch' from a`,
     [u.utilityId, accounts, name('a'), name('l'), name('r'), limit])
   const source = await u.source()
-  processes = [new SettlingProcess(), new SettlingProcess()]
   await Promise.all(processes.map((p) => p.start(u, source)))
   return { u, meters: Array.from({ length: accounts }, (_, i) => [`${name('l')}${i + 1}`, `${name('r')}${i + 1}`]) }
 }
@@ -106,7 +106,7 @@ it(`two processes, two meters of one account, one limit that only their sum cros
   const { rows } = await db.pool.query<{ n: number; value: string; state: string; step: number }>(
     `select count(*)::int as n, trim_scale(value)::text as value, state, step from alert where utility_id = $1 group by 2, 3, 4`, [u.utilityId])
   expect(rows).toEqual([{ n: ROUNDS, value: '32', state: 'raised', step: 1 }])
-})
+}, 300_000)
 
 it('an account that both correct at once ends with the alert that its final sum has', async () => {
   const accounts = Math.ceil(ROUNDS / 20)
