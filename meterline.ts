@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util'
 import { demo } from './cli/demo.js'
-import { keyCommand, migrateCommand, registerCommand, replayCommand, simulateCommand, statusCommand, withdrawCommand } from './cli/commands.js'
+import { migrateCommand, registerCommand, replayCommand, simulateCommand, statusCommand, withdrawCommand } from './cli/commands.js'
+import { keyCommand } from './cli/keys.js'
 import { load } from './cli/load.js'
 import { ROLES, serve, type ServeRole } from './cli/serve.js'
 import { loadSettings, SettingsError } from './engine/config.js'
@@ -37,9 +38,13 @@ async function main(argv: string[]): Promise<number> {
     process.stdout.write(USAGE)
     return command === undefined && values.help !== true ? 1 : 0
   }
+  checkOptions(command, Object.keys(values))
   const settings = loadSettings(undefined, {
     ...(values.url === undefined ? {} : { meterlineUrl: values.url }), ...(values.key === undefined ? {} : { meterlineKey: values.key }) })
   const utility = values.utility ?? null
+  if (utility !== null && settings.meterlineUrl !== null) {
+    throw new Error('--utility is for work on the database: on a running server the key names its utility')
+  }
   switch (command) {
     case 'serve':
       await serve(settings, rolesOf(values.roles))
@@ -76,6 +81,24 @@ async function main(argv: string[]): Promise<number> {
       process.stderr.write(`there is no command ${command}\n${USAGE}`)
       return 1
   }
+}
+
+const SERVER = ['url', 'key']
+/** The options of each command: another command's option is a mistake, not something to pass over. */
+const OPTIONS: Record<string, readonly string[]> = {
+  serve: ['roles'], demo: ['exit'], migrate: [], status: SERVER,
+  register: ['utility', ...SERVER],
+  load: ['utility', 'source', 'format', 'mapping', 'zone', 'history', 'json', ...SERVER],
+  withdraw: ['utility', ...SERVER],
+  replay: ['utility', 'reason', 'source', ...SERVER],
+  simulate: ['meters', 'days', 'push', 'to', 'dir', 'seed', 'start', 'faults', 'format', 'source', ...SERVER],
+  key: ['role', 'name', 'utility', 'sources', ...SERVER],
+}
+
+function checkOptions(command: string, given: readonly string[]): void {
+  if (!Object.hasOwn(OPTIONS, command)) return
+  const wrong = given.find((name) => !OPTIONS[command].includes(name))
+  if (wrong !== undefined) throw new Error(`meterline ${command} has no option --${wrong}`)
 }
 
 function rolesOf(given: string | undefined): Set<ServeRole> {

@@ -62,6 +62,7 @@ const PUSHED = [
   code(422, 'missing-column', 'a column that is needed is missing'),
   code(422, 'missing-member', 'a member that is needed is missing'),
   code(422, 'unknown-column', 'a column that is not known'),
+  code(422, 'invalid-mapping', 'a mapping with faults'),
   code(422, 'unknown-mapping', 'no mapping of this name'),
   code(422, 'unknown-zone', 'not an IANA time zone'),
   code(422, 'wrong-type', 'a member has a wrong type'),

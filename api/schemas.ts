@@ -21,9 +21,6 @@ export function text(maxLength: number, options: { minLength?: number; descripti
   return Type.String({ maxLength, pattern: '^[^\\u0000\\ud800-\\udfff]*$', ...options })
 }
 
-/** RFC 3339 with offset. */
-export const Instant = Type.String({ format: 'date-time' })
-
 /** A list's answer. */
 export function page<T extends TSchema>(item: T) {
   return Type.Object({ items: Type.Array(item), next: nullable(Type.String()) })
@@ -44,11 +41,28 @@ export function encodeCursor(...parts: readonly (string | number)[]): string {
 export function decodeCursor(cursor: string, length: number): (string | number)[] {
   try {
     const parts: unknown = JSON.parse(Buffer.from(cursor, 'base64url').toString('utf8'))
-    if (Array.isArray(parts) && parts.length === length && parts.every((p) => typeof p === 'string' || typeof p === 'number')) return parts
+    if (Array.isArray(parts) && parts.length === length && parts.every(isCursorPart)) return parts
   } catch {
     // Told below like any other text that is no cursor.
   }
-  throw new ApiError(422, 'invalid-cursor', 'This is not a cursor that a list gave.', { at: '/cursor', in: 'query' })
+  throw invalidCursor()
+}
+
+/** The number that a cursor of one part stands for: not negative. @throws ApiError 422 `invalid-cursor` */
+export function decodeNumber(cursor: string): number {
+  const [part] = decodeCursor(cursor, 1)
+  if (typeof part !== 'number' || part < 0) throw invalidCursor()
+  return part
+}
+
+/** A cursor comes from outside: what no list can have written must not reach the database. */
+function isCursorPart(part: unknown): part is string | number {
+  return typeof part === 'string' ? !part.includes('\0') : Number.isSafeInteger(part)
+}
+
+/** What a text is told that is no cursor. */
+export function invalidCursor(): ApiError {
+  return new ApiError(422, 'invalid-cursor', 'This is not a cursor that a list gave.', { at: '/cursor', in: 'query' })
 }
 
 /** A page of a list: `rows` were read with one more than the limit, which shows whether there is a next page. */

@@ -28,6 +28,10 @@ type Part = 'body' | 'querystring' | 'params' | 'headers'
 /** Installs the check of bodies, query strings, addresses and headers. */
 export function installValidation(app: FastifyInstance): void {
   app.addHook('onRoute', closeSchemas)
+  app.addHook('preValidation', async (request) => {
+    refuseNul(request.params, 'path')
+    refuseNul(request.query, 'query')
+  })
   app.setValidatorCompiler(({ schema, httpPart }) => {
     const part = (httpPart ?? 'body') as Part
     const check = Compile(schema as Parameters<typeof Compile>[0])
@@ -37,6 +41,14 @@ export function installValidation(app: FastifyInstance): void {
       return check.Check(value) ? { value } : { error: refusal(check.Errors(value)[1], part) }
     }
   })
+}
+
+/** The database holds no NUL, and no name or id has one. @throws ApiError 422 `invalid-request` */
+function refuseNul(values: unknown, part: 'path' | 'query'): void {
+  for (const [name, value] of Object.entries(values as Record<string, unknown>)) {
+    if (!(Array.isArray(value) ? value : [value]).some((v) => typeof v === 'string' && v.includes('\0'))) continue
+    throw new ApiError(422, 'invalid-request', 'The value must not contain a NUL.', { at: `/${pointer(name)}`, in: part })
+  }
 }
 
 /** Objects with named members take no others, unless their schema says so: closed by default. */

@@ -1,11 +1,19 @@
 import { parseArgs } from 'node:util'
+import { explain } from './explain.js'
 import { httpDayBlocks } from './http-day-blocks.js'
 import { describeMachine } from './machine.js'
+import { memory } from './memory.js'
 import { report } from './report.js'
 import type { Scenario } from './scenario.js'
+import { smallPushes } from './small-pushes.js'
+import { usageApi } from './usage-api.js'
 
 const SCENARIOS: Record<string, Scenario> = {
   'http-day-blocks': httpDayBlocks,
+  memory,
+  'small-pushes': smallPushes,
+  'usage-api': usageApi,
+  explain,
 }
 
 const USAGE = `node dist/bench/run.js [scenario…] [--samples N] [--set NAME=VALUE]… [--node-arg=ARG]… [--keep]

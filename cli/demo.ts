@@ -4,7 +4,7 @@ import { createKey } from '../engine/access.js'
 import { loadSettings, type Settings } from '../engine/config.js'
 import type { Receipt } from '../engine/receipt.js'
 import { findUtility } from '../engine/utilities.js'
-import { demoCoop } from '../fixtures/demo-coop.js'
+import { demoCoop, type DemoPush } from '../fixtures/demo-coop.js'
 import { Client } from './client.js'
 import { DEFAULT_UTILITY, openLog } from './runtime.js'
 import { startEngine, untilStopped, type Engine } from './serve.js'
@@ -75,16 +75,19 @@ async function play(engine: Engine): Promise<void> {
 
   const run = `${Date.now()}-`
   let raised = 0
+  let correction: Pick<DemoPush, 'body' | 'contentType' | 'key'> = coop.correction
+  /** The faulty read with another value, stated now: a later statement stands over an earlier one. */
+  const restated = (kwh: number): Buffer => Buffer.from(JSON.stringify([{
+    meter: coop.alert.meter, start: coop.alert.at, intervalSeconds: 900, values: [kwh], capturedAt: new Date().toISOString() }]))
   for (const push of coop.pushes) {
     const receipt = await pushBody(client, push.body, push.contentType, run + push.key)
     raised += receipt.alerts.raised
     say(`Pushed ${push.title}: ${receipt.received} reads, ${receipt.stored} stored, ${receipt.duplicate} duplicate, ${receipt.corrected} corrected.`)
   }
   if (raised === 0) {
-    // An earlier run on the same folder put the read right: the head-end states the wrong value anew.
-    const again = { meter: coop.alert.meter, start: coop.alert.at, intervalSeconds: 900, values: [coop.alert.wrongKwh],
-      capturedAt: new Date(Date.now() - 60_000).toISOString() }
-    raised = (await pushBody(client, Buffer.from(JSON.stringify([again])), 'application/json', `${run}again`)).alerts.raised
+    // An earlier run on the same folder put the read right: the head-end states the wrong value anew, and later than that.
+    raised = (await pushBody(client, restated(coop.alert.wrongKwh), 'application/json', `${run}again`)).alerts.raised
+    correction = { body: restated(coop.alert.rightKwh), contentType: 'application/json', key: coop.correction.key }
   }
   if (raised === 0) throw new Error('no alert was raised: the demonstration is broken')
   say(`\nAlert raised: meter ${coop.alert.meter} read ${coop.alert.wrongKwh} kWh at ${coop.alert.at}.`)
@@ -92,7 +95,7 @@ async function play(engine: Engine): Promise<void> {
   const told = await messageOf(client, 'alert')
   say(`  e-mail (${told.state}): ${told.subject ?? ''}\n${indent(told.text)}`)
 
-  const corrected = await pushBody(client, coop.correction.body, coop.correction.contentType, run + coop.correction.key)
+  const corrected = await pushBody(client, correction.body, correction.contentType, run + correction.key)
   if (corrected.alerts.retracted === 0) throw new Error('the correction took no alert back: the demonstration is broken')
   say(`\nThe head-end corrected the read to ${coop.alert.rightKwh} kWh: ${corrected.corrected} corrected, ${corrected.alerts.retracted} alert taken back.`)
   for (const a of await alertsOf(client, account, 'retracted')) say(`  ${a.kind}: ${a.state}, ${a.value} ${a.unit} against ${a.limit} ${a.unit}`)

@@ -1,4 +1,4 @@
-import { createReadStream, existsSync, readFileSync } from 'node:fs'
+import { createReadStream } from 'node:fs'
 import { readFile, readdir, stat } from 'node:fs/promises'
 import { basename, extname, join } from 'node:path'
 import type { Readable } from 'node:stream'
@@ -46,10 +46,6 @@ export const EXIT = { settled: 0, failed: 1, partly: 2 } as const
  * @returns the exit code: 0 all settled, 2 something quarantined or rejected, 1 a file failed
  */
 export async function load(settings: Settings, paths: readonly string[], given: LoadOptions): Promise<number> {
-  // A mapping is named, or a small JSON file.
-  if (options.mapping !== null && existsSync(options.mapping)) {
-    options = { ...options, mapping: readFileSync(options.mapping, 'utf8') }
-  }
   const files = (await Promise.all(paths.map(filesOf))).flat()
   if (files.length === 0) throw new Error('there is no file to load')
   const options = { ...given, mapping: given.mapping === null ? null : await mappingOf(given.mapping) }

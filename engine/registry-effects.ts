@@ -6,15 +6,24 @@ import { arrayParsers } from './store/array-text.js'
 import { readSpans } from './store/channels.js'
 import type { Queryable } from './store/db.js'
 import { reevaluateAccounts } from './thresholds/evaluate.js'
+import { dayText } from './time/text.js'
 import { getZone, type Zone } from './time/zone.js'
+
+/** A meter serves an account from one instant to another: epoch seconds, the end exclusive, null while open. */
+export interface ServiceSpan {
+  meterId: number
+  accountId: number
+  fromS: number
+  toS: number | null
+}
 
 /** What a registry write changed, as far as totals, load and alerts depend on it. */
 export interface RegistryChange {
   utilityId: number
   /** The registry epoch that the write stamped. */
   epoch: number
-  /** Meters whose assignments changed. */
-  meterIds: number[]
+  /** Assignments that began, ended or moved, as they were and as they are. */
+  moves: ServiceSpan[]
   /** Accounts whose assignments, billing day or billing periods changed. */
   accountIds: number[]
   /** Meters whose role changed; only `main` meters count in the utility's load. */
@@ -34,7 +43,7 @@ export async function afterRegistryChange(db: Queryable, change: RegistryChange,
   if (roles.length > 0) await moveLoad(db, change.utilityId, zone, roles)
   const accountIds = await accountsConcerned(db, change, roles.map((r) => r.meterId))
   if (accountIds.length === 0) return
-  await noteChanges(db, change.utilityId, [...new Set([...change.meterIds, ...roles.map((r) => r.meterId)])], accountIds)
+  await noteChanges(db, change.utilityId, zone, [...change.moves, ...await servedBy(db, roles.map((r) => r.meterId))])
   // A meter may have moved at any time since a threshold was made: every period that it judges is judged anew.
   const { rows: [since] } = await db.query<{ from_s: number | null }>(
     `select extract(epoch from min(version_from))::float8 as from_s from threshold
@@ -86,14 +95,42 @@ async function moveLoad(db: Queryable, utilityId: number, zone: Zone, roles: Reg
   await load.write(db, utilityId)
 }
 
-/** The change feed's rows: every day that the meters have, for every account concerned; rather one too many than one missed. */
-async function noteChanges(db: Queryable, utilityId: number, meterIds: number[], accountIds: number[]): Promise<void> {
-  if (meterIds.length === 0) return
-  const lists: string[] = []
-  for (let i = 0; i < accountIds.length; i += 1000) lists.push(`{${accountIds.slice(i, i + 1000).join(',')}}`)
-  await db.query(
-    `insert into change (utility_id, day, restated, account_ids, delivery_no)
-     select $1, days.day, true, l.accounts::int[], 0
-       from (select distinct d.day from channel c join channel_day d using (channel_id) where c.meter_id = any($2::int[])) days
-      cross join unnest($3::text[]) as l(accounts)`, [utilityId, intArray(meterIds), lists])
+/** The assignments of the meters as they stand. */
+async function servedBy(db: Queryable, meterIds: number[]): Promise<ServiceSpan[]> {
+  if (meterIds.length === 0) return []
+  const { rows } = await db.query<{ meter_id: number; account_id: number; from_s: number; to_s: number | null }>(
+    `select meter_id, account_id, extract(epoch from from_at)::float8 as from_s, extract(epoch from to_at)::float8 as to_s
+       from meter_assignment where meter_id = any($1::int[])`, [intArray(meterIds)])
+  return rows.map((r) => ({ meterId: r.meter_id, accountId: r.account_id, fromS: r.from_s, toS: r.to_s }))
+}
+
+/** The year 2200. */
+const FAR_S = Date.UTC(2200, 0, 1) / 1000
+/** Accounts in one row of the change feed. */
+const FEED_ROW = 1000
+
+/**
+ * The change feed's rows: for each account the stored days of the time in which the meter served it, before or after the
+ * write. Never other days: an account must not learn when the meter was read for somebody else.
+ */
+async function noteChanges(db: Queryable, utilityId: number, zone: Zone, moves: readonly ServiceSpan[]): Promise<void> {
+  for (let i = 0; i < moves.length; i += CHUNK) {
+    const spans = moves.slice(i, i + CHUNK).map((m) => ({
+      meter_id: m.meterId, account_id: m.accountId,
+      // Other systems write the years 1 and 9999 for "always": their neighbours are no dates of the database.
+      first: m.fromS < 0 ? '-infinity' : dayText(zone.dayOf(m.fromS)),
+      last: m.toS === null || m.toS > FAR_S ? 'infinity' : dayText(zone.dayOf(m.toS - 1)),
+    }))
+    await db.query(
+      `with days as (
+         select distinct d.day, s.account_id
+           from jsonb_to_recordset($2::jsonb) as s(meter_id int, account_id int, first date, last date)
+           join channel c using (meter_id)
+           join channel_day d on d.channel_id = c.channel_id and d.day >= s.first and d.day <= s.last),
+       numbered as (
+         select day, account_id, (row_number() over (partition by day order by account_id) - 1) / ${FEED_ROW} as part from days)
+       insert into change (utility_id, day, restated, account_ids, delivery_no)
+       select $1, day, true, array_agg(account_id order by account_id), 0 from numbered group by day, part order by day, part`,
+      [utilityId, JSON.stringify(spans)])
+  }
 }

@@ -170,7 +170,7 @@ export class IngestPool {
         extra: { retryAfter: 1, help: 'Push it again: reads that did settle are counted as duplicates.' },
       }
       return {
-        deliveries: Array.from({ length: n }, () => ({ receipt: null, error, rest: null, state: null })),
+        deliveries: Array.from({ length: n }, () => ({ receipt: null, error, rest: null, state: null, format: null })),
         decodeS: 0, settleS: 0, messages: false,
       }
     }

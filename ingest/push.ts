@@ -25,7 +25,7 @@ export type TaskHead = Omit<DeliveryTask, 'bytes' | 'part' | 'final' | 'state' |
 export class Push {
   readonly #options: PushOptions
   readonly #utilityId: number
-  readonly #head: TaskHead
+  #head: TaskHead
   /** Of the whole body, where it has several parts; the worker hashes a body of one part. */
   #hash: Hash | null = null
   #reserved = 0
@@ -129,6 +129,8 @@ export class Push {
     if (!final) {
       this.#part++
       this.#state = answer.state
+      // The middle of a body may look like something else than its beginning.
+      this.#head = { ...this.#head, format: answer.format }
       const rest = new Uint8Array(answer.rest ?? new ArrayBuffer(0))
       this.#buffer = bytesOf(Math.max(this.#options.atomicBytes, rest.length))
       this.#buffer.set(rest)

@@ -6,6 +6,7 @@ import type { Settler } from '../engine/settler.js'
 import { sourceSettings, type SourceSettings } from '../engine/source-settings.js'
 import type { Pool } from '../engine/store/db.js'
 import { uuidv7 } from '../engine/uuid.js'
+import { decodeContext } from './decode-context.js'
 import { ndjson } from './formats/ndjson.js'
 import type { ReplayTask } from './task.js'
 
@@ -45,16 +46,15 @@ export async function replayQuarantine(settler: Settler, pool: Pool, task: Repla
 
 async function nextRows(pool: Pool, task: ReplayTask, after: number, last: number): Promise<Row[]> {
   const { rows } = await pool.query<Row>(
-    `select quarantine_id, source_id, version, history, record from (
-       select *, sum(length(record)) over (order by quarantine_id) - length(record) as before from (
-         ${WAITING}) w) r
+    `select quarantine_id, source_id, version, history, record
+       from (select *, sum(length(record)) over (order by quarantine_id) - length(record) as before from (${WAITING}) w) b
       where before < ${BATCH_CHARS} order by quarantine_id`,
     [task.utilityId, after, task.reason, task.source, task.meter, task.onlyRegistered, last])
   return rows
 }
 
 const WAITING = `
-       select q.quarantine_id, q.source_id, q.version, q.history, q.record
+     select q.quarantine_id, q.source_id, q.version, q.history, q.record
        from quarantine q join source s using (source_id)
       where q.utility_id = $1 and q.settled_by is null and q.record is not null and q.quarantine_id > $2
         and ($3::text is null or q.reason = $3) and ($4::text is null or s.name = $4) and ($5::text is null or q.meter = $5)
@@ -62,10 +62,7 @@ const WAITING = `
               exists (select from meter m where m.utility_id = $1 and m.id = q.meter)
               or exists (select from meter_alias a where a.utility_id = $1 and a.alias = q.meter)))
         and q.quarantine_id <= $7
-      order by q.quarantine_id limit ${BATCH_ROWS}`,
-    [task.utilityId, after, task.reason, task.source, task.meter, task.onlyRegistered, last])
-  return rows
-}
+      order by q.quarantine_id limit ${BATCH_ROWS}`
 
 function groups(rows: readonly Row[]): Row[][] {
   const byKey = new Map<string, Row[]>()
@@ -79,11 +76,14 @@ function groups(rows: readonly Row[]): Row[][] {
 }
 
 async function settleRows(settler: Settler, pool: Pool, task: ReplayTask, rows: readonly Row[]): Promise<Receipt | null> {
-  const { rows: [source] } = await pool.query<{ settings: Partial<SourceSettings> }>(
-    'select settings from source where source_id = $1', [rows[0].source_id])
+  const { rows: [source] } = await pool.query<{ settings: Partial<SourceSettings>; zone: string | null }>(
+    'select s.settings, u.zone from source s join utility u using (utility_id) where s.source_id = $1', [rows[0].source_id])
+  const settings = sourceSettings(source.settings)
+  // The settings may have been put right since: a zone, a default interval, rounding.
+  const context = decodeContext(settings, source.zone, { zone: null, mapping: null })
   const bytes = Buffer.from(rows.map((r) => r.record).join('\n'))
   const decode = (): ReturnType<typeof ndjson.decode> => {
-    const decoded = ndjson.decode(bytes, { zone: null }, null, true)
+    const decoded = ndjson.decode(bytes, context, null, true)
     const { batch } = decoded
     for (let b = 0; b < batch.count; b++) if (batch.version[b] === 0) batch.version[b] = rows[batch.place[b] - 1].version
     return decoded
@@ -91,7 +91,7 @@ async function settleRows(settler: Settler, pool: Pool, task: ReplayTask, rows: 
   const ids = rows.map((r) => r.quarantine_id)
   const now = Date.now()
   const submission: Submission = {
-    deliveryId: uuidv7(now), sourceId: rows[0].source_id, settings: sourceSettings(source.settings), kind: 'replay', door: 'quarantine',
+    deliveryId: uuidv7(now), sourceId: rows[0].source_id, settings, kind: 'replay', door: 'quarantine',
     format: 'ndjson', history: rows[0].history, idempotencyKey: null, sha256: createHash('sha256').update(bytes).digest(),
     bodySha256: null, bytes: bytes.length, version: now * 1000, versionStated: true, part: 1, final: true,
     decoded: decode(), redecode: decode, raw: (from, to) => bytes.subarray(from, to),

@@ -76,6 +76,8 @@ export interface DeliveryAnswer {
    * is the first one, and the rest is only compared.
    */
   repeats?: string
+  /** Name of the format that was detected: further parts have it too. */
+  format: string | null
 }
 
 export interface TaskAnswer {

@@ -8,11 +8,9 @@ import { sourceSettings, type SourceSettings } from '../engine/source-settings.j
 import { isUnavailable, openPool, type Pool } from '../engine/store/db.js'
 import { acceptedMsOf } from '../engine/store/deliveries.js'
 import { openStorage } from '../engine/store/storage.js'
-import { getZone } from '../engine/time/zone.js'
 import { withdrawDelivery } from '../engine/withdraw.js'
+import { decodeContext } from './decode-context.js'
 import { detectFormat, type DecodeContext, type Format, type FormatState } from './formats/format.js'
-import { parseMapping, type CsvMapping } from './formats/mapping.js'
-import { mappingNames, shippedMapping } from './formats/mappings.js'
 import type { DeliveryAnswer, DeliveryTask, ErrorAnswer, SettleTask, TaskAnswer, WorkerSettings, WorkerTask } from './task.js'
 
 /**
@@ -60,7 +58,7 @@ export default async function run(task: WorkerTask): Promise<unknown> {
         const receipt = task.kind === 'replay'
           ? await replayQuarantine(worker.settler, worker.pool, task)
           : await withdrawDelivery(worker.pool, worker.world, task)
-        return { deliveries: [{ receipt, error: null, rest: null, state: null }], decodeS: 0, settleS: 0, messages: true }
+        return { deliveries: [{ receipt, error: null, rest: null, state: null, format: null }], decodeS: 0, settleS: 0, messages: true }
       } catch (err) {
         return answerAll(task, errorAnswer(err))
       }
@@ -71,7 +69,7 @@ export default async function run(task: WorkerTask): Promise<unknown> {
 function answerAll(task: WorkerTask, error: ErrorAnswer): TaskAnswer {
   const n = task.kind === 'settle' ? task.deliveries.length : 1
   return {
-    deliveries: Array.from({ length: n }, () => ({ receipt: null, error, rest: null, state: null })),
+    deliveries: Array.from({ length: n }, () => ({ receipt: null, error, rest: null, state: null, format: null })),
     decodeS: 0, settleS: 0, messages: false,
   }
 }
@@ -87,10 +85,10 @@ async function settle(worker: Worker, task: SettleTask): Promise<TaskAnswer> {
       const source = sources.get(d.source)!
       try {
         const prepared = prepare(worker, d, source.sourceId, source.settings, source.zone)
-        answers[index] = { receipt: null, error: null, rest: prepared.rest, state: prepared.state }
+        answers[index] = { receipt: null, error: null, rest: prepared.rest, state: prepared.state, format: prepared.format }
         submissions.push({ submission: prepared.submission, index })
       } catch (err) {
-        answers[index] = { receipt: null, error: errorAnswer(err), rest: null, state: null }
+        answers[index] = { receipt: null, error: errorAnswer(err), rest: null, state: null, format: null }
       }
     })
     decodedAt = performance.now()
@@ -139,6 +137,7 @@ function outcome(result: SettleResult): Pick<DeliveryAnswer, 'receipt' | 'error'
 
 interface Prepared {
   submission: Submission
+  format: string
   rest: ArrayBuffer | null
   state: FormatState | null
 }
@@ -146,7 +145,7 @@ interface Prepared {
 function prepare(worker: Worker, d: DeliveryTask, sourceId: number, settings: SourceSettings, utilityZone: string | null): Prepared {
   const all = new Uint8Array(d.bytes)
   const format = detectFormat(d.contentType ?? undefined, d.format ?? undefined, d.fileName ?? undefined, all)
-  const context = contextOf(d, settings, utilityZone)
+  const context = decodeContext(settings, utilityZone, d)
   let bytes = all
   let rest: ArrayBuffer | null = null
   if (!d.final) {
@@ -158,55 +157,28 @@ function prepare(worker: Worker, d: DeliveryTask, sourceId: number, settings: So
     bytes = all.subarray(0, end)
     rest = d.bytes.slice(end)
   }
-  const decoded = format.decode(bytes, context, d.state, d.final)
+  const decoded = decode(format, bytes, context, d)
   const sha256 = createHash('sha256').update(bytes).digest()
   return {
-    rest, state: decoded.state,
+    rest, state: decoded.state, format: format.name,
     submission: {
       deliveryId: d.deliveryId, sourceId, settings, kind: 'push', door: d.door, format: format.name, history: d.history,
       idempotencyKey: d.idempotencyKey, sha256, bodySha256: d.bodySha256 ?? (d.final && d.part === 1 ? sha256.toString('hex') : null),
       bytes: bytes.length, version: d.version, versionStated: d.versionStated, part: d.part, final: d.final, decoded,
-      redecode: (): DecodedBody => decodeAgain(format, bytes, context, d),
+      redecode: (): DecodedBody => decode(format, bytes, context, d),
       raw: (from, to) => Buffer.from(bytes.subarray(from, to)),
     },
   }
 }
 
-function decodeAgain(format: Format, bytes: Uint8Array, context: DecodeContext, d: DeliveryTask): DecodedBody {
-  return format.decode(bytes, context, d.state, d.final)
-}
-
-/** @throws ApiError 422 for a mapping or zone that nobody knows */
-function contextOf(d: DeliveryTask, settings: SourceSettings, utilityZone: string | null): DecodeContext {
-  const mapping = d.mapping === null ? undefined : findMapping(d.mapping)
-  const zone = d.zone ?? settings.zone ?? utilityZone
-  try {
-    return {
-      zone: zone === null ? null : getZone(zone),
-      ...(settings.label === null ? {} : { label: settings.label }),
-      ...(settings.defaultIntervalSeconds === null ? {} : { defaultIntervalS: settings.defaultIntervalSeconds }),
-      ...(settings.unit === null ? {} : { defaultUnit: settings.unit }),
-      round: settings.round,
-      ...(mapping === undefined ? {} : { mapping }),
-    }
-  } catch (err) {
-    if (err instanceof RangeError) throw new ApiError(422, 'unknown-zone', `There is no time zone ${JSON.stringify(zone)}.`)
-    throw err
+/** Decodes a part; what the decoder had to conclude by itself stands in the receipt beside the problems. */
+function decode(format: Format, bytes: Uint8Array, context: DecodeContext, d: DeliveryTask): ReturnType<Format['decode']> {
+  const decoded = format.decode(bytes, context, d.state, d.final)
+  for (const note of decoded.notes) {
+    decoded.problems.push({ code: 'concluded', at: 'body', message: note, outcome: 'rejected', reads: 0,
+      help: 'State it in the file, or set it for the source, where this is wrong.' })
   }
-}
-
-/** A shipped mapping by its name, or one given as a JSON text. @throws ApiError 422 */
-function findMapping(given: string): CsvMapping {
-  const shipped = shippedMapping(given)
-  if (shipped !== undefined) return shipped
-  let value: unknown
-  try {
-    value = JSON.parse(given)
-  } catch {
-    throw new ApiError(422, 'unknown-mapping', `There is no mapping ${JSON.stringify(given.slice(0, 60))}.`,
-      { help: `Name one of ${mappingNames().join(', ')}, or give a mapping as JSON.` })
-  }
-  return parseMapping(value)
+  return decoded
 }
 
 interface SourceRow { sourceId: number; settings: SourceSettings; zone: string | null }

@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from 'typebox'
 import { listAudit } from '../../engine/audit.js'
 import type { ApiContext } from '../context.js'
-import { decodeCursor, encodeCursor, page, pageOf, pageQuery } from '../schemas.js'
+import { decodeNumber, encodeCursor, page, pageOf, pageQuery } from '../schemas.js'
 
 const Entry = Type.Object({
   at: Type.String(),
@@ -21,7 +21,7 @@ export function auditRoutes(app: FastifyInstance, context: ApiContext): void {
   }, async (request) => {
     const { principal, query } = request
     const limit = query.limit ?? 100
-    const before = query.cursor === undefined ? null : Math.trunc(Number(decodeCursor(query.cursor, 1)[0])) || 0
+    const before = query.cursor === undefined ? null : decodeNumber(query.cursor)
     const rows = await listAudit(context.pool, principal.utilityId, limit + 1, before, query.subject ?? null)
     return pageOf(rows, limit,
       ({ audit_id: _id, at, ...entry }) => ({ at: at.toISOString(), ...entry }), (row) => encodeCursor(row.audit_id))

@@ -2,10 +2,11 @@ import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from 'typebox'
 import { findDelivery, listDeliveries, type DeliveryView } from '../../engine/deliveries.js'
 import { ApiError } from '../../engine/problem.js'
-import { parseInstant } from '../../engine/time/text.js'
 import type { ApiContext, Principal, Role } from '../context.js'
 import { ownSources } from '../guards.js'
-import { decodeCursor, encodeCursor, nullable, page, pageOf, pageQuery } from '../schemas.js'
+import { instantParameter } from '../instant.js'
+import { decodeNumber, encodeCursor, nullable, page, pageOf, pageQuery } from '../schemas.js'
+import { placeOf } from './place.js'
 
 const READERS: Role[] = ['head-end', 'viewer', 'operator']
 
@@ -69,13 +70,14 @@ export function deliveryRoutes(app: FastifyInstance, context: ApiContext): void 
   }, async (request) => {
     const { principal, query } = request
     const limit = query.limit ?? 100
+    const after = query.cursor === undefined ? null : placeOf(query.cursor)
     const rows = await listDeliveries(context.pool, {
       utilityId: principal.utilityId,
       sources: ownSources(principal),
       source: query.source ?? null,
       idempotencyKey: query.idempotencyKey ?? null,
-      fromMs: query.from === undefined ? null : instantMs(query.from),
-      after: query.cursor === undefined ? null : place(query.cursor),
+      fromMs: query.from === undefined ? null : instantParameter('from', query.from).s * 1000,
+      after: after === null ? null : { acceptedAt: after.at, id: after.id },
       limit: limit + 1,
     })
     return pageOf(rows, limit, (row) => row.view, (row) => encodeCursor(row.place.acceptedAt, row.place.id))
@@ -95,7 +97,7 @@ export function deliveryRoutes(app: FastifyInstance, context: ApiContext): void 
       response: { 200: Type.Object({ ...page(ProblemEntry).properties, problemCount: Type.Integer() }) } },
   }, async (request) => {
     const { problems, problemCount } = await find(request.principal, request.params.id)
-    const start = request.query.cursor === undefined ? 0 : Number(decodeCursor(request.query.cursor, 1)[0])
+    const start = request.query.cursor === undefined ? 0 : decodeNumber(request.query.cursor)
     const end = start + (request.query.limit ?? 100)
     return { items: problems.slice(start, end), next: end < problems.length ? encodeCursor(end) : null, problemCount }
   })
@@ -117,18 +119,4 @@ export function deliveryRoutes(app: FastifyInstance, context: ApiContext): void 
 export function ingestElsewhere(): ApiError {
   return new ApiError(503, 'ingest-elsewhere', 'This process does not settle reads.',
     { help: 'Ask a process with the role ingest.', retryAfter: 60 })
-}
-
-function instantMs(text: string): number {
-  const s = parseInstant(text)
-  if (s === undefined) throw new ApiError(422, 'invalid-instant', 'This is not RFC 3339 with an offset.', { at: '/from', in: 'query' })
-  return s * 1000
-}
-
-function place(cursor: string): { acceptedAt: string; id: string } {
-  const [acceptedAt, id] = decodeCursor(cursor, 2).map(String)
-  if (!/^\d{4}-\d\d-\d\d [\d:.]+[+-][\d:]+$/.test(acceptedAt) || !/^[0-9a-f-]{36}$/.test(id)) {
-    throw new ApiError(422, 'invalid-cursor', 'This is not a cursor that a list gave.', { at: '/cursor', in: 'query' })
-  }
-  return { acceptedAt, id }
 }

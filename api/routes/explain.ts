@@ -2,7 +2,6 @@ import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from 'typebox'
 import { ApiError } from '../../engine/problem.js'
 import { Flow } from '../../engine/read-batch.js'
-import { parseInstant } from '../../engine/time/text.js'
 import { getZone } from '../../engine/time/zone.js'
 import { explain } from '../../engine/usage/explain.js'
 import { loadMeterSegments } from '../../engine/usage/segments.js'
@@ -10,6 +9,7 @@ import { inSnapshot } from '../../engine/usage/usage.js'
 import { sendJson } from '../conditional.js'
 import type { ApiContext } from '../context.js'
 import { requireMeter } from '../guards.js'
+import { instantParameter } from '../instant.js'
 import { nullable } from '../schemas.js'
 import { FlowWord, USAGE_READERS } from './usage.js'
 
@@ -50,10 +50,7 @@ export function explainRoutes(app: FastifyInstance, context: ApiContext): void {
     },
   }, async (request, reply) => {
     const { query } = request
-    const at = parseInstant(query.at.replace(/ (?=\d\d:\d\d$)/, '+'))
-    if (at === undefined) {
-      throw new ApiError(422, 'invalid-instant', '"at" is not an instant with an offset.', { at: '/at', in: 'query' })
-    }
+    const { s: at } = instantParameter('at', query.at)
     const meter = await requireMeter(context, request.principal, request.params.meter)
     const zone = getZone(meter.zone)
     const found = await inSnapshot(context.readPool, async (db) => explain(db, zone,

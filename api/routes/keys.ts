@@ -29,7 +29,7 @@ const KeyBody = Type.Object({
   role: words(ROLES),
   sources: Type.Optional(Type.Array(text(100, { minLength: 1 }), {
     maxItems: 100, description: 'Sources that a head-end key pushes for; none: the source named like the key.' })),
-  utility: Type.Optional(Type.String({ description: 'Another utility; for operators of the installation.' })),
+  utility: Type.Optional(text(63, { description: 'Another utility; for operators of the installation.' })),
   installation: Type.Optional(Type.Boolean({ description: 'An operator who may make utilities.' })),
 })
 

@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from 'typebox'
 import { listQuarantine } from '../../engine/deliveries.js'
 import type { ApiContext } from '../context.js'
-import { decodeCursor, encodeCursor, nullable, page, pageOf, pageQuery, text } from '../schemas.js'
+import { decodeNumber, encodeCursor, nullable, page, pageOf, pageQuery, text } from '../schemas.js'
 import { ReceiptSchema, ingestElsewhere } from './deliveries.js'
 
 const Quarantined = Type.Object({
@@ -42,7 +42,7 @@ export function quarantineRoutes(app: FastifyInstance, context: ApiContext): voi
       reason: query.reason ?? null,
       source: query.source ?? null,
       meter: query.meter ?? null,
-      before: query.cursor === undefined ? null : Math.trunc(Number(decodeCursor(query.cursor, 1)[0])) || 0,
+      before: query.cursor === undefined ? null : decodeNumber(query.cursor),
       limit: limit + 1,
     })
     return pageOf(rows, limit, (row) => row, (row) => encodeCursor(row.id))

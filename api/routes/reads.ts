@@ -38,7 +38,7 @@ export const pushRoute: { config: FastifyContextConfig; schema: FastifySchema } 
     }, { additionalProperties: true }),
     querystring: Type.Object({
       format: Type.Optional(Type.String({ maxLength: 40, description: 'Overrides detection: json, ndjson or csv' })),
-      mapping: Type.Optional(Type.String({ maxLength: 20_000, description: 'CSV: name of a shipped mapping, or a mapping as JSON' })),
+      mapping: Type.Optional(Type.String({ maxLength: 8000, description: 'CSV: name of a shipped mapping, or a mapping as JSON' })),
       zone: Type.Optional(Type.String({ maxLength: 60, description: 'IANA zone of local times, over the source\'s' })),
       name: Type.Optional(Type.String({ maxLength: 200, description: 'File name, for detection' })),
     }),

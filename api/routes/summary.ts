@@ -7,7 +7,7 @@ import { inSnapshot } from '../../engine/usage/usage.js'
 import { sendJson } from '../conditional.js'
 import type { ApiContext, Principal } from '../context.js'
 import { requireAccount, requireZone } from '../guards.js'
-import { nullable } from '../schemas.js'
+import { nullable, text } from '../schemas.js'
 import { countSchemas, TotalSchema, USAGE_READERS } from './usage.js'
 
 const Stretch = { start: Type.String(), end: Type.String(), total: TotalSchema, ...countSchemas }
@@ -30,7 +30,7 @@ const Summary = Type.Object({
 })
 
 const SummariesBody = Type.Object({
-  accounts: Type.Array(Type.String({ minLength: 1, maxLength: 200 }), { minItems: 1, maxItems: 500 }),
+  accounts: Type.Array(text(200, { minLength: 1 }), { minItems: 1, maxItems: 500 }),
 })
 
 /** Usage at a glance, of one account or of many. */

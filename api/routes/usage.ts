@@ -1,10 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { Type, type Static } from 'typebox'
-import { ApiError } from '../../engine/problem.js'
 import { Flow } from '../../engine/read-batch.js'
 import type { Client } from '../../engine/store/db.js'
 import { periodOf } from '../../engine/time/billing.js'
-import { instantText, parseInstant } from '../../engine/time/text.js'
+import { instantText } from '../../engine/time/text.js'
 import { getZone } from '../../engine/time/zone.js'
 import { countsAnswer, seriesAnswers, stampAnswer, totalsAnswer, usageCsv } from '../../engine/usage/answer.js'
 import { compareUsage } from '../../engine/usage/compare.js'
@@ -17,6 +16,7 @@ import {
 import { sendCsv, sendJson, wantsCsv } from '../conditional.js'
 import type { ApiContext, Role } from '../context.js'
 import { requireAccount, requireMeter } from '../guards.js'
+import { instantParameter } from '../instant.js'
 import { nullable, words } from '../schemas.js'
 
 /** Who may read usage, beside members of their own accounts. */
@@ -125,8 +125,10 @@ async function answerUsage(
   const { query } = request
   const csv = wantsCsv(request)
   const zone = getZone(zoneName)
-  const asOf = query.asOf === undefined ? null : asOfText(query.asOf)
-  const nowS = asOf === null ? Math.floor(context.now() / 1000) : Math.floor(parseInstant(asOf)!)
+  const then = query.asOf === undefined ? null : instantParameter('asOf', query.asOf)
+  // In the caller's words: a fraction of a second counts.
+  const asOf = then?.text ?? null
+  const nowS = Math.floor(then?.s ?? context.now() / 1000)
   const resolution: Resolution = query.resolution ?? 'day'
   return inSnapshot(context.readPool, async (db) => {
     const subject = await load(db)
@@ -159,13 +161,4 @@ async function answerUsage(
       ...(query.compare === undefined ? {} : { compare: await compareUsage(db, subject, asked, query.compare) }),
     })
   })
-}
-
-/** The instant, checked, in the caller's words: a fraction of a second counts. */
-function asOfText(text: string): string {
-  const escaped = text.replace(/ (?=\d\d:\d\d$)/, '+')
-  if (parseInstant(escaped) === undefined) {
-    throw new ApiError(422, 'invalid-instant', '"asOf" is not an instant with an offset.', { at: '/asOf', in: 'query' })
-  }
-  return escaped
 }

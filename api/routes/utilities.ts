@@ -21,7 +21,7 @@ const UtilityBody = Type.Object({
   currency: Type.Optional(Type.String({ pattern: '^[A-Z]{3}$' })),
   name: optional(text(200)),
   phone: optional(text(50)),
-  links: optional(Type.Record(Type.String({ maxLength: 50 }), Type.String({ maxLength: 500, pattern: '^https?://' }))),
+  links: optional(Type.Record(text(50), Type.String({ maxLength: 500, pattern: '^https?://[^\\u0000-\\u0020\\ud800-\\udfff]*$' }))),
   languages: Type.Optional(Type.Array(Type.String({ pattern: '^[a-z]{2,3}(-[A-Za-z0-9]+)*$' }), { minItems: 1, maxItems: 20 })),
 })
 

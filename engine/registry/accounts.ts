@@ -55,7 +55,7 @@ export async function applyAccounts(
     await insert(client, utilityId, epoch, created)
     await update(client, epoch, changed)
     await afterRegistryChange(client, {
-      utilityId, epoch, meterIds: [], roleChanges: [],
+      utilityId, epoch, moves: [], roleChanges: [],
       // A new account has no reads yet; only the billing day moves totals that alerts were judged by.
       accountIds: changed.filter((s) => s.before?.billing_day !== s.now?.billing_day).map((s) => s.accountId ?? -1),
     }, options.secrets)

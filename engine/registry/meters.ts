@@ -1,11 +1,11 @@
 import { isDeepStrictEqual } from 'node:util'
 import { writeAudit } from '../audit.js'
 import type { Problem } from '../problem.js'
-import { afterRegistryChange } from '../registry-effects.js'
+import { afterRegistryChange, type ServiceSpan } from '../registry-effects.js'
 import type { Pool, Queryable } from '../store/db.js'
 import { getZone, type Zone } from '../time/zone.js'
 import type { WriteOptions } from './accounts.js'
-import { assignmentsAfter } from './assignments.js'
+import { assignmentsAfter, type Assignment } from './assignments.js'
 import { loadAccountIds, loadMeters, writeMeters, type MeterFields, type MeterState } from './meter-rows.js'
 import { RecordRefused, emptyReceipt, reject, type RegistryReceipt } from './receipt.js'
 import type { RawRecord } from './records.js'
@@ -184,9 +184,19 @@ function consequences(utilityId: number, epoch: number, changed: readonly MeterS
   return {
     utilityId,
     epoch,
-    meterIds: moved.map((s) => s.meterId ?? -1),
+    moves: moved.flatMap((s) => movesOf(s, accounts)),
     accountIds: [...names].map((name) => accounts.get(name) ?? -1),
     roleChanges: changed.filter((s) => s.before?.role !== s.now.role)
       .map((s) => ({ meterId: s.meterId ?? -1, from: s.before?.role ?? 'main', to: s.now.role })),
   }
+}
+
+/** The meter's assignments that are not what they were, old and new; those that stay are nobody's news. */
+function movesOf(state: MeterState, accounts: ReadonlyMap<string, number>): ServiceSpan[] {
+  const before = state.before?.assignments ?? []
+  const now = state.now.assignments
+  const without = (list: readonly Assignment[], others: readonly Assignment[]): Assignment[] =>
+    list.filter((a) => !others.some((b) => a.account === b.account && a.fromS === b.fromS && a.toS === b.toS))
+  return [...without(before, now), ...without(now, before)].map((a) => ({
+    meterId: state.meterId ?? -1, accountId: accounts.get(a.account) ?? -1, fromS: a.fromS, toS: a.toS }))
 }

@@ -5,7 +5,7 @@ import { getZone } from '../time/zone.js'
 /** Which registry rows are asked for. */
 export interface RegistryQuery {
   readonly utilityId: number
-  /** Public id of one row; null: a page. */
+  /** Public id of one row, or a meter's alias; null: a page. */
   readonly id: string | null
   /** Rows with a greater id. */
   readonly after: string | null
@@ -81,13 +81,16 @@ interface AssignmentRow {
 export async function readMeters(db: Queryable, query: RegistryQuery): Promise<MeterView[]> {
   const { rows } = await db.query<MeterRow>(
     `select m.meter_id, m.id, m.aliases, m.role, m.status, m.interval_s, m.flows, m.multiplier, m.service_kw from meter m
-      where m.utility_id = $1 and ($2::text is null or m.id = $2) and ($3::text is null or m.id > $3)
+      where m.utility_id = $1 and ($2::text is null or m.meter_id = coalesce(
+              (select meter_id from meter where utility_id = $1 and id = $2),
+              (select meter_id from meter_alias where utility_id = $1 and alias = $2)))
+        and ($3::text is null or m.id > $3)
         and ($4::text[] is null or exists (
               select 1 from meter_assignment s join account a using (account_id)
                where s.meter_id = m.meter_id and a.id = any($4)))
         and ($6::text is null or m.meter_id in (
               select s.meter_id from meter_assignment s join account a using (account_id)
-               where a.utility_id = $1 and a.id = $6))
+               where a.utility_id = $1 and a.id = $6 and ($4::text[] is null or a.id = any($4))))
       order by m.id limit $5`,
     [query.utilityId, query.id, query.after, query.accounts, query.limit, query.account ?? null])
   const assignments = await db.query<AssignmentRow>(

@@ -77,7 +77,7 @@ describe('meters', () => {
     expect((await view('M1')).assignments).toEqual([
       { account: 'A', servicePoint: 'SP1', from: '2024-03-05T10:30:00-06:00', to: '2025-07-01T00:00:00-05:00' },
       { account: 'B', servicePoint: null, from: '2025-07-01T00:00:00-05:00', to: null }])
-    expect(lastChange()).toMatchObject({ meterIds: [expect.any(Number)], accountIds: [expect.any(Number), expect.any(Number)] })
+    expect(lastChange()).toMatchObject({ moves: [{ toS: null }, { toS: expect.any(Number) as number }, { toS: null }], accountIds: [expect.any(Number), expect.any(Number)] })
     const before = await epoch()
     expect(await meters(moveIn, moveOn)).toMatchObject({ unchanged: 2 })
     expect(await epoch()).toBe(before)

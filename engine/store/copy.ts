@@ -149,7 +149,7 @@ export class CopyWriter {
   async end(): Promise<number> {
     await this.#flush(0)
     this.#buffer.writeInt16BE(-1, 0)
-    if (this.#failure !== undefined) throw this.#failure
+    this.#check()
     await new Promise<void>((resolve, reject) => {
       this.#stream.once('error', reject)
       this.#stream.once('finish', () => resolve())
@@ -183,7 +183,7 @@ export class CopyWriter {
   }
 
   async #flush(need: number): Promise<void> {
-    if (this.#failure !== undefined) throw this.#failure
+    this.#check()
     const full = this.#buffer.subarray(0, this.#at)
     // The stream keeps the chunk until the socket has it: a fresh buffer for what comes next.
     this.#buffer = Buffer.allocUnsafe(Math.max(CHUNK + 65_536, need + 1024))
@@ -191,8 +191,12 @@ export class CopyWriter {
     this.#at = 0
     if (full.length > 0 && !this.#stream.write(full)) {
       await drained(this.#stream)
-      if (this.#failure !== undefined) throw this.#failure
+      this.#check()
     }
+  }
+
+  #check(): void {
+    if (this.#failure !== undefined) throw this.#failure
   }
 }
 

@@ -71,16 +71,57 @@ function recordOf(r: RevisionRow): SlotRecord {
   }
 }
 
-/** Newest change, at or before an instant, of a value that stood in [fromDay, toDay); microseconds, 0 for none. */
+/** A stretch of time within one stored day, epoch seconds. */
+export interface Part {
+  channelId: number
+  day: number
+  intervalS: number
+  /** Start of the day's first slot. */
+  firstS: number
+  fromS: number
+  toS: number
+}
+
+/**
+ * Newest change, at or before an instant where one is given, of a value that stood in the parts; microseconds, 0 for none.
+ * @param asOf RFC 3339, or null
+ */
+export async function restatedWithin(db: Queryable, parts: readonly Part[], asOf: string | null): Promise<number> {
+  if (parts.length === 0) return 0
+  const { rows } = await db.query<{ at_us: number | null }>(
+    `select (extract(epoch from max(r.at)) * 1000000)::int8 as at_us
+       from jsonb_to_recordset($1::jsonb) as p(channel_id int, day date, from_slot int, to_slot int)
+       join revision r on r.channel_id = p.channel_id and r.day = p.day
+      where r.kind in (1, 3) and r.old_vals is not null and ($2::timestamptz is null or r.at <= $2::timestamptz)
+        and exists (select from unnest(r.slots, r.old_vals) as s(slot, old)
+                     where s.old is not null and s.slot >= p.from_slot and s.slot < p.to_slot)`,
+    [JSON.stringify(parts.map((p) => ({
+      channel_id: p.channelId, day: dayText(p.day), from_slot: slotFrom(p, p.fromS), to_slot: slotFrom(p, p.toS) }))), asOf])
+  return rows[0].at_us ?? 0
+}
+
+/** First slot that starts at or after an instant. */
+function slotFrom(part: Part, s: number): number {
+  return Math.min(32_767, Math.max(0, Math.ceil((s - part.firstS) / part.intervalS)))
+}
+
+/**
+ * Newest change, at or before an instant, of a value that stood in [fromDay, toDay), without the days of `except` (by
+ * block); microseconds, 0 for none.
+ */
 export async function restatedAsOf(
   db: Queryable, channelIds: readonly number[], fromDay: number, toDay: number, asOf: string,
+  except: ReadonlyMap<number, readonly { channelId: number; day: number }[]>,
 ): Promise<number> {
+  const days = [...except.values()].map(([part]) => part)
   const { rows } = await db.query<{ at_us: number | null }>(
     `select (extract(epoch from max(at)) * 1000000)::int8 as at_us
        from revision
       where channel_id = any($1::int[]) and day >= $2::date and day < $3::date and at <= $4::timestamptz
-        and kind in (1, 3) and old_vals is not null`,
-    [intArray(channelIds), dayText(fromDay), dayText(toDay), asOf])
+        and kind in (1, 3) and old_vals is not null
+        and (channel_id, day) not in (select * from unnest($5::int[], $6::date[]))`,
+    [intArray(channelIds), dayText(fromDay), dayText(toDay), asOf, intArray(days.map((d) => d.channelId)),
+      `{${days.map((d) => dayText(d.day)).join(',')}}`])
   return rows[0].at_us ?? 0
 }
 

@@ -2,7 +2,7 @@ import type { FlowCode } from '../read-batch.js'
 import { blockKey } from '../store/blocks.js'
 import type { Queryable } from '../store/db.js'
 import type { Zone } from '../time/zone.js'
-import { loadBlocksAsOf, restatedAsOf } from './as-of.js'
+import { loadBlocksAsOf, restatedAsOf, restatedWithin, type Part } from './as-of.js'
 import { channelsKnownBefore, loadDayRows, type DayRow, type SlotDays } from './day-rows.js'
 import type { Segment } from './segments.js'
 
@@ -76,6 +76,7 @@ export async function loadSpan(db: Queryable, request: SpanRequest): Promise<Spa
   const rows = new Map<number, DayRow>()
   let restatedAtUs = 0
   const firstDays = new Map<number, number>()
+  const cut = cutDays(request.pieces, zone)
   for (const window of windowsOf(request.pieces, zone)) {
     const { channels, fromDay, toDay } = window
     const ids = [...channels.keys()]
@@ -84,13 +85,19 @@ export async function loadSpan(db: Queryable, request: SpanRequest): Promise<Spa
       : await loadBlocksAsOf(db, zone, channels, fromDay, toDay, asOf)
     for (const row of found) {
       rows.set(blockKey(row.channelId, row.day), row)
-      if (asOf === null && row.restatedAtUs > restatedAtUs) restatedAtUs = row.restatedAtUs
+      if (asOf === null && row.restatedAtUs > restatedAtUs && !cut.has(blockKey(row.channelId, row.day))) restatedAtUs = row.restatedAtUs
       if (!(firstDays.get(row.channelId)! <= row.day)) firstDays.set(row.channelId, row.day)
     }
-    if (asOf !== null) restatedAtUs = Math.max(restatedAtUs, await restatedAsOf(db, ids, fromDay, toDay, asOf))
+    if (asOf !== null) restatedAtUs = Math.max(restatedAtUs, await restatedAsOf(db, ids, fromDay, toDay, asOf, cut))
     const unsure = ids.filter((id) => firstDays.get(id) !== fromDay)
     for (const id of await channelsKnownBefore(db, unsure, fromDay, asOf)) firstDays.set(id, -Infinity)
   }
+  // A row tells of its whole day; who sees a part of it is told of that part alone, and not of another occupant's.
+  const parts = [...cut].flatMap(([key, of]) => {
+    const row = rows.get(key)
+    return row === undefined || row.restatedAtUs <= restatedAtUs ? [] : of.map((part) => ({ ...part, firstS: row.firstS }))
+  })
+  restatedAtUs = Math.max(restatedAtUs, await restatedWithin(db, parts, asOf))
   return {
     zone,
     dueS: request.dueS,
@@ -98,6 +105,20 @@ export async function loadSpan(db: Queryable, request: SpanRequest): Promise<Spa
     knownFrom: (channelId) => firstDays.get(channelId) ?? Infinity,
     restatedAtUs,
   }
+}
+
+/** Days of which a piece covers a part only, by block: the boundary days of an assignment, and those the range cuts. */
+function cutDays(pieces: readonly Piece[], zone: Zone): Map<number, Omit<Part, 'firstS'>[]> {
+  const cut = new Map<number, Omit<Part, 'firstS'>[]>()
+  for (const p of pieces) {
+    for (const day of new Set([zone.dayOf(p.fromS), zone.dayOf(p.toS - 1)])) {
+      if (p.fromS <= zone.dayStart(day) && p.toS >= zone.dayStart(day + 1)) continue
+      const key = blockKey(p.channelId, day)
+      const part = { channelId: p.channelId, day, intervalS: p.intervalS, fromS: p.fromS, toS: p.toS }
+      cut.set(key, [...cut.get(key) ?? [], part])
+    }
+  }
+  return cut
 }
 
 interface Window {

@@ -203,7 +203,7 @@ export class JsonRecord {
     if (this.isEnd || Number.isNaN(shift)) return undefined
     const values = Array.from({ length: this.count }, (_, i) => {
       const d = this.digits[i]
-      return d === NULL_DIGITS ? null : d === DOUBLE_DIGITS ? this.numbers[i] / 10 ** shift : this.numbers[i] / 10 ** (d + shift)
+      return d === NULL_DIGITS ? null : this.numbers[i] / 10 ** ((d === DOUBLE_DIGITS ? 0 : d) + shift)
     })
     if (values.some(value => value !== null && !Number.isFinite(value))) return undefined
     const start = Number.isNaN(this.offsetS) ? localText(this.localS) : utcText(this.localS - this.offsetS)

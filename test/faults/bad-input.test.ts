@@ -160,14 +160,14 @@ describe('what is wrong with one record is answered for that record, and the res
 
   test('1e400, and values beyond what a block holds', async () => {
     const values = {
-      '1e400': 'value-not-finite', '-1e400': 'value-not-finite', '1e308': 'value-out-of-range', '99999999999': 'value-out-of-range',
-      '3000000000.001': 'value-out-of-range', '0.1234567891234567': 'value-too-fine',
+      '1e400': 'value-not-finite', '-1e400': 'value-not-finite', '1e308': 'value-range', '5e12': 'value-range',
+      '99999999999': 'value-precision', '3000000000.001': 'value-precision', '0.1234567891234567': 'value-precision',
     }
     for (const [value, code] of Object.entries(values)) {
       const problems = await taken(caller.push(
-        `{"reads":[${JSON.stringify(good().block)},{"meter":"B1","start":"2026-02-02T00:00:00Z","intervalSeconds":900,"values":[1,${value}]}]}`),
+        `{"reads":[${JSON.stringify(good().block)},{"meter":"B1","start":"${String(good().block.start)}","intervalSeconds":900,"values":[1,${value}]}]}`),
       { stored: 3, quarantined: 1, received: 4 }, [code])
-      expect(problems[0].at).toBe('record 2, /reads/1/values/1')
+      expect(problems[0].at).toMatch(/^record 2, .*values\/1$/)
     }
   })
 
@@ -195,7 +195,7 @@ describe('what is wrong with one record is answered for that record, and the res
 
   test('NUL bytes', async () => {
     await taken(caller.push(`meter,start,value,intervalSeconds\n${good().line},900\nB1\0,2026-02-03T00:00:00Z,1,900\n`, csv), { stored: 1, quarantined: 1 }, ['nul-byte'])
-    await taken(caller.push({ reads: [good().block, { ...good('B\0\ud800').block }] }), { stored: 2, quarantined: 2 }, ['unknown-meter'])
+    await taken(caller.push({ reads: [good().block, { ...good('B\0').block }, good('B\ud800').block] }), { stored: 2, quarantined: 4 }, ['meter-invalid'])
     await taken(caller.push(Buffer.concat([Buffer.from(`${JSON.stringify(good().block)}\n`), Buffer.alloc(50), Buffer.from('\n')]), ndjson),
       { stored: 2, quarantined: 1 }, ['malformed-json'])
     await taken(caller.push(Buffer.concat([Buffer.from(`${JSON.stringify(good().block)}\n`), Buffer.from([0x22, 0xff, 0xfe, 0x22, 0x0a])]), ndjson),
@@ -208,7 +208,7 @@ describe('what is wrong with one record is answered for that record, and the res
     await taken(caller.push(`meter,start,value,intervalSeconds\n${spring.join('\n')}\n`, csv), { stored: 3, quarantined: 2 }, ['local-time-does-not-exist'])
     const twice = ['00:45', '01:00', '01:15', '01:30', '01:45', '01:00', '01:15', '01:30', '01:45', '02:00'].map((t) => `B2,2026-11-01T${t}:00,1,900`)
     await taken(caller.push(`meter,start,value,intervalSeconds\n${twice.join('\n')}\n`, csv), { stored: 10 }, [])
-    await taken(caller.push('meter,start,value,intervalSeconds\nB3,2026-11-01T01:15:00,1,900\n', csv), { stored: 0, quarantined: 1 }, ['ambiguous-local-time'])
+    await taken(caller.push('meter,start,value,intervalSeconds\nB3,2026-11-01T01:15:00,1,900\n', csv), { stored: 0, quarantined: 1 }, ['local-time-ambiguous'])
   })
 
   test('intervals off the grid, in the future, of no length, and before all time', async () => {
@@ -217,7 +217,7 @@ describe('what is wrong with one record is answered for that record, and the res
     const later = new Date(Math.ceil(Date.now() / 900_000 + 4) * 900_000).toISOString()
     await taken(caller.push({ reads: [good().block, { ...b, start: later }] }), { stored: 2, quarantined: 1 }, ['future-read'])
     await taken(caller.push({ reads: [good().block, { ...b, start: '0001-01-01T00:00:00Z' }] }), { stored: 2, rejected: 1 }, ['past-retention'])
-    await taken(caller.push({ reads: [good().block, { ...b, start: '2026-02-05T00:00:00Z', intervalSeconds: 0 }] }), { stored: 2, quarantined: 1 }, ['invalid-interval'])
+    await taken(caller.push({ reads: [good().block, { ...b, start: '2026-02-05T00:00:00Z', intervalSeconds: 0 }] }), { stored: 2, quarantined: 1 }, ['interval-length'])
   })
 
   test('a day of 97 values goes on into the next day, and overlaps nothing', async () => {

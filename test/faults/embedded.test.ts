@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { openPool } from '../../engine/store/db.js'
@@ -5,8 +7,6 @@ import { Caller } from './caller.js'
 import { cleanUp, engineFolder, lives, operatorKey, postmasterOf, spawnEngine, startEngine, until, type EngineProcess } from './engine-process.js'
 import { Fleet, lateZone } from './fleet.js'
 import { verifyFleet, verifyUsage } from './verify.js'
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 
 const CLIENTS = 20
 const DAY_S = 86_400

@@ -1,6 +1,6 @@
 import { expect } from 'vitest'
 import type { Pool } from '../../engine/store/db.js'
-import { Caller, OUTCOMES } from './caller.js'
+import { OUTCOMES, type Caller } from './caller.js'
 import { Fleet } from './fleet.js'
 
 /** Holds the database against the fleet's model: every acknowledged read once, no receipt false, nothing counted twice. */
