@@ -157,7 +157,9 @@ describe('another utility and another member', () => {
     expect((await get('/v1/accounts/B')).status).toBe(404)
     expect((await get('/v1/accounts/B/billing-periods')).status).toBe(404)
     expect((await get('/v1/meters')).body.items.map((m) => m.meter)).toEqual(['M'])
-    expect((await get('/v1/meters?account=B')).body.items.map((m) => m.meter)).toEqual(['M'])
+    expect((await get('/v1/meters?account=A')).body.items.map((m) => m.meter)).toEqual(['M'])
+    // Not even that the meter ever served B.
+    expect((await get('/v1/meters?account=B')).body.items.map((m) => m.meter)).toEqual([])
     expect((await get('/v1/meters/N')).status).toBe(404)
     expect((await get('/v1/meters/M')).body.assignments.map((a) => a.account)).toEqual(['A'])
   })

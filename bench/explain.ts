@@ -1,7 +1,7 @@
 import type pg from 'pg'
 import { dayNumber } from '../engine/time/text.js'
 import { getZone } from '../engine/time/zone.js'
-import { newestOf } from '../engine/usage/newest.js'
+import { newestHeld } from '../engine/usage/newest.js'
 import { loadAccountSubject, measureUsage, type Resolution } from '../engine/usage/usage.js'
 import { createFleet } from '../fixtures/simulator.js'
 import { fillDays } from './fill.js'
@@ -102,7 +102,7 @@ async function ask(client: pg.Client, accountId: number, q: Question): Promise<{
     fromS: zone.dayStart(dayNumber(q.from)), toS: zone.dayStart(dayNumber(q.to)), resolution: q.resolution, by: 'account', flow: null,
     asOf: null, nowS,
   })
-  await newestOf(recorder, zone, subject.segments)
+  await newestHeld(recorder, zone, subject.segments, nowS, null)
   const found: { text: string; plan: Plan }[] = []
   for (const { text, values } of recorded.filter((r) => r.text.includes('channel_day'))) {
     let plan: Plan | undefined

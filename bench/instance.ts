@@ -28,6 +28,7 @@ export class Instance {
   readonly #child: ChildProcess
   readonly #folder: string
   readonly #memory: NodeJS.Timeout
+  static readonly #open = new Set<Instance>()
   #rssMax = 0
 
   private constructor(child: ChildProcess, folder: string, url: string) {
@@ -37,7 +38,13 @@ export class Instance {
     this.key = readFileSync(join(folder, 'data', 'operator-key'), 'utf8').trim()
     const state = JSON.parse(readFileSync(join(folder, 'data', 'embedded.json'), 'utf8')) as { port: number; password: string }
     this.databaseUrl = clusterUrl(state.port, state.password, 'meterline')
+    Instance.#open.add(this)
     this.#memory = setInterval(() => { this.#rssMax = Math.max(this.#rssMax, this.rss()) }, 50)
+  }
+
+  /** Stops what still runs, for a bench that is cut short. */
+  static async stopAll(): Promise<void> {
+    await Promise.all([...Instance.#open].map((i) => i.stop()))
   }
 
   /** @param env settings of the child beside its folder and port  @param nodeArgs for example --cpu-prof */
@@ -155,6 +162,7 @@ export class Instance {
 
   /** Stops the server as an operator would, and removes the folder. @param keep leaves the folder for a look */
   async stop(keep = false): Promise<void> {
+    if (!Instance.#open.delete(this)) return
     clearInterval(this.#memory)
     this.#child.kill('SIGTERM')
     if (!await exited(this.#child, STOP_MS)) this.#child.kill('SIGKILL')

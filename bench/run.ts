@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util'
 import { explain } from './explain.js'
 import { httpDayBlocks } from './http-day-blocks.js'
 import { describeMachine } from './machine.js'
+import { Instance } from './instance.js'
 import { memory } from './memory.js'
 import { report } from './report.js'
 import type { Scenario } from './scenario.js'
@@ -38,6 +39,11 @@ if (values.help || unknown.length > 0 || !Number.isInteger(samples) || samples <
 }
 const env = Object.fromEntries(values.set.map((s) => [s.slice(0, s.indexOf('=')), s.slice(s.indexOf('=') + 1)]))
 const command = `node dist/bench/run.js ${process.argv.slice(2).join(' ')}`.trim()
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    void Instance.stopAll().finally(() => process.exit(1))
+  })
+}
 for (const name of names) {
   const machine = describeMachine(command)
   report(name, machine, await SCENARIOS[name]({ samples, env, nodeArgs: values['node-arg'], keep: values.keep }))

@@ -50,7 +50,7 @@ function say(text: string): void {
   process.stdout.write(`${text}\n`)
 }
 
-interface AlertItem { kind: string; limit: number; value: number; unit: string; crossedAt: string | null; state: string }
+interface AlertItem { threshold: string; kind: string; limit: number; value: number; unit: string; crossedAt: string | null; state: string }
 interface MessageItem { purpose: string; state: string; subject: string | null; text: string | null }
 interface Items<T> { items: T[] }
 
@@ -67,9 +67,11 @@ async function play(engine: Engine): Promise<void> {
 
   const { account } = coop.alert
   await verifiedContact(client, account)
-  const thresholds: { id: string }[] = []
+  // A run that was killed has left its thresholds standing.
+  await deleteThresholds(client, account)
+  const thresholds = new Set<string>()
   for (const t of [coop.alert.threshold, coop.alert.periodThreshold]) {
-    thresholds.push(await client.json<{ id: string }>('POST', `/v1/accounts/${account}/thresholds`, t))
+    thresholds.add((await client.json<{ id: string }>('POST', `/v1/accounts/${account}/thresholds`, t)).id)
   }
   say(`Account ${account} asked to be told past ${coop.alert.threshold.limit} kWh in a day and ${coop.alert.periodThreshold.limit} kWh in its billing period.`)
 
@@ -91,17 +93,17 @@ async function play(engine: Engine): Promise<void> {
   }
   if (raised === 0) throw new Error('no alert was raised: the demonstration is broken')
   say(`\nAlert raised: meter ${coop.alert.meter} read ${coop.alert.wrongKwh} kWh at ${coop.alert.at}.`)
-  for (const a of await alertsOf(client, account, 'raised')) say(`  ${a.kind}: ${a.value} ${a.unit} passed ${a.limit} ${a.unit}${a.crossedAt === null ? '' : ` at ${a.crossedAt}`}`)
+  for (const a of await alertsOf(client, account, 'raised', thresholds)) say(`  ${a.kind}: ${a.value} ${a.unit} passed ${a.limit} ${a.unit}${a.crossedAt === null ? '' : ` at ${a.crossedAt}`}`)
   const told = await messageOf(client, 'alert')
   say(`  e-mail (${told.state}): ${told.subject ?? ''}\n${indent(told.text)}`)
 
   const corrected = await pushBody(client, correction.body, correction.contentType, run + correction.key)
   if (corrected.alerts.retracted === 0) throw new Error('the correction took no alert back: the demonstration is broken')
-  say(`\nThe head-end corrected the read to ${coop.alert.rightKwh} kWh: ${corrected.corrected} corrected, ${corrected.alerts.retracted} alert taken back.`)
-  for (const a of await alertsOf(client, account, 'retracted')) say(`  ${a.kind}: ${a.state}, ${a.value} ${a.unit} against ${a.limit} ${a.unit}`)
+  say(`\nThe head-end corrected the read to ${coop.alert.rightKwh} kWh: ${corrected.corrected} corrected, ${corrected.alerts.retracted} alerts taken back.`)
+  for (const a of await alertsOf(client, account, 'retracted', thresholds)) say(`  ${a.kind}: ${a.state}, ${a.value} ${a.unit} against ${a.limit} ${a.unit}`)
   const back = await messageOf(client, 'correction')
   say(`  e-mail (${back.state}): ${back.subject ?? ''}\n${indent(back.text)}`)
-  for (const t of thresholds) await client.json('DELETE', `/v1/accounts/${account}/thresholds/${t.id}`)
+  await deleteThresholds(client, account)
   client.close()
 
   const at = new Date(Math.floor(Date.now() / 900_000) * 900_000 - 900_000).toISOString()
@@ -128,9 +130,15 @@ async function verifiedContact(client: Client, account: string): Promise<void> {
   say(`Account ${account} added an e-mail address and activated it with the code ${code}.`)
 }
 
-async function alertsOf(client: Client, account: string, state: string): Promise<AlertItem[]> {
+async function deleteThresholds(client: Client, account: string): Promise<void> {
+  const { items } = await client.json<Items<{ id: string }>>('GET', `/v1/accounts/${account}/thresholds`)
+  for (const { id } of items) await client.json('DELETE', `/v1/accounts/${account}/thresholds/${id}`)
+}
+
+/** Alerts of these thresholds: those of earlier runs stay in the list. */
+async function alertsOf(client: Client, account: string, state: string, thresholds: ReadonlySet<string>): Promise<AlertItem[]> {
   const { items } = await client.json<Items<AlertItem>>('GET', `/v1/accounts/${account}/alerts`)
-  return items.filter((a) => a.state === state)
+  return items.filter((a) => a.state === state && thresholds.has(a.threshold))
 }
 
 /** The newest message of that purpose, once the outbox has dealt with it. */

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { testDatabase, type TestDatabase } from '../test/database.js'
-import { expectSound, storedBlocks, storedLoad, testUtility, type PlainBlock } from '../test/settling.js'
+import { storedBlocks, storedLoad, testUtility, type PlainBlock } from '../test/settling.js'
+import { expectSound } from '../test/soundness.js'
 import { emptyBlock, merge } from './settle.js'
 import { RevisionKind, type StoredRevision } from './store/blocks.js'
 import { uuidv7 } from './uuid.js'
@@ -63,7 +64,7 @@ describe('a withdrawal', () => {
     const days = (value: number): PlainBlock[] => meters.map((meter) => ({ meter, start, values: Array<number>(100).fill(value), intervalS: 86_400 }))
     const wrong = await u.settle(days(7))
     const pushes = Promise.all([8, 9, 10].map(async (value) => {
-      for (let i = 0; i < 5; i++) await u.settle(days(value).slice(i * 20, i * 20 + 20).map((b) => ({ ...b, values: b.values.slice(i) })))
+      for (let i = 0; i < 5; i++) await u.settle(days(value).slice(i * 20, i * 20 + 20).map((b) => ({ ...b, values: b.values.slice(i) })), { version: value })
     }))
     expect(await u.withdraw(wrong.delivery)).toMatchObject({ corrected: expect.any(Number) as number })
     await pushes

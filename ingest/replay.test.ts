@@ -1,8 +1,12 @@
+import fc from 'fast-check'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { canonicalBlock, decimalText } from '../engine/canonical-block.js'
+import { MISSING, type QualityName } from '../engine/read-batch.js'
 import { uuidv7 } from '../engine/uuid.js'
 import type { Receipt } from '../engine/receipt.js'
 import { testDatabase, type TestDatabase } from '../test/database.js'
-import { quarantineOf, storedBlocks, testUtility, type TestUtility } from '../test/settling.js'
+import { batchOf, quarantineOf, storedBlocks, testUtility, type TestUtility } from '../test/settling.js'
+import { ndjson } from './formats/ndjson.js'
 import { replayQuarantine } from './replay.js'
 import type { ReplayTask } from './task.js'
 
@@ -93,4 +97,41 @@ it('takes what was in the future when its time has come', async () => {
   expect(await u.settle([{ meter, start, values: [1, 2, 3] }])).toMatchObject({ received: 3, quarantined: 3 })
   u.clock.nowMs += 7_200_000
   expect(await replay(u, { reason: 'future-read' })).toMatchObject({ received: 3, stored: 3 })
+})
+
+const QUALITIES: QualityName[] = ['actual', 'estimated', 'questionable', 'validated', 'edited']
+
+it('a record is read back as it was: every digit, quality, version and instant', () => {
+  const read = fc.record({
+    value: fc.oneof(fc.constant(null), fc.integer({ min: -2147483647, max: 2147483647 }), fc.integer({ min: -999, max: 999 })),
+    quality: fc.constantFrom(...QUALITIES),
+  })
+  const block = fc.record({
+    meter: fc.string({ minLength: 1, maxLength: 20, unit: 'grapheme' }), reads: fc.array(read, { minLength: 1, maxLength: 20 }),
+    start: fc.integer({ min: 350_000_000, max: 2_000_000_000 }), intervalS: fc.constantFrom(300, 900, 3600),
+    exponent: fc.integer({ min: -9, max: 0 }), mixed: fc.boolean(),
+    version: fc.oneof(fc.constant(undefined), fc.integer({ min: 1, max: 4e15 })), from: fc.nat(19), count: fc.nat(19),
+  })
+  fc.assert(fc.property(block, (b) => {
+    const values = b.reads.map((r) => r.value)
+    const from = b.from % values.length
+    const count = 1 + b.count % (values.length - from)
+    const wanted = values.slice(from, from + count)
+    if (wanted.every((v) => v === null)) return
+    const quality = b.mixed ? b.reads.map((r) => r.quality) : b.reads[0].quality
+    const batch = batchOf([{ ...b, flow: 'net', values, quality }])
+    const text = canonicalBlock(batch, 0, from, count)
+    const { batch: again, problems } = ndjson.decode(Buffer.from(text), { zone: null }, null, true)
+    if (/[\p{Cc}\p{Surrogate}]/u.test(b.meter)) return
+    expect(problems).toEqual([])
+    const reads = (x: typeof batch, k: number, at = x.offset[k], n = x.length[k]): unknown[] =>
+      Array.from({ length: n }, (_, i) => i + at).flatMap((i) => x.values[i] === MISSING ? [] : [[
+        x.startS[k] + (i - x.offset[k]) * x.intervalS[k], decimalText(x.values[i], x.exponent[k]), x.lanes === null ? x.lane[k] : x.lanes[i]]])
+    // Values that have no common power of ten come as several blocks.
+    const blocks = Array.from({ length: again.count }, (_, i) => i)
+    expect(blocks.flatMap((i) => reads(again, i))).toEqual(reads(batch, 0, from, count))
+    for (const i of blocks) {
+      expect([again.meters[i], again.flow[i], again.intervalS[i], again.version[i]]).toEqual([b.meter, 3, b.intervalS, b.version ?? 0])
+    }
+  }), { numRuns: Number(process.env.FC_RUNS ?? 1000) })
 })

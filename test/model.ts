@@ -34,6 +34,11 @@ export function readsOf(block: PlainBlock, zone: Zone, version = 0): ModelRead[]
   }])
 }
 
+/** Energy delivered or received is never negative: such reads go to quarantine. */
+export function isTaken(read: ModelRead): boolean {
+  return read.flow === Flow.net || read.nano >= 0n
+}
+
 function greater(a: ModelRead, b: ModelRead): boolean {
   if (rankOf(a.lane) !== rankOf(b.lane)) return rankOf(a.lane) > rankOf(b.lane)
   if (a.version !== b.version) return a.version > b.version
@@ -50,6 +55,7 @@ export class Model {
 
   offer(reads: readonly ModelRead[]): void {
     for (const read of reads) {
+      if (!isTaken(read)) continue
       const key = `${read.meter}|${read.flow}|${read.intervalS}|${read.startS}`
       const stood = this.slots.get(key)
       if (stood === undefined || greater(read, stood)) this.slots.set(key, read)

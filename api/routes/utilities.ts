@@ -16,12 +16,14 @@ const Utility = Type.Object({
   holdsReads: Type.Boolean({ description: 'From then on the zone is frozen.' }),
 })
 
+const Link = Type.String({ maxLength: 500, pattern: '^https?://[^\\u0000-\\u0020\\ud800-\\udfff]*$' })
+
 const UtilityBody = Type.Object({
   zone: optional(text(100, { description: 'IANA name; frozen once the utility holds reads' })),
   currency: Type.Optional(Type.String({ pattern: '^[A-Z]{3}$' })),
   name: optional(text(200)),
   phone: optional(text(50)),
-  links: optional(Type.Record(text(50), Type.String({ maxLength: 500, pattern: '^https?://[^\\u0000-\\u0020\\ud800-\\udfff]*$' }))),
+  links: optional(Type.Record(Type.String({ pattern: '^[^\\u0000\\ud800-\\udfff]{1,50}$' }), Link, { additionalProperties: false })),
   languages: Type.Optional(Type.Array(Type.String({ pattern: '^[a-z]{2,3}(-[A-Za-z0-9]+)*$' }), { minItems: 1, maxItems: 20 })),
 })
 

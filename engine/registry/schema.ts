@@ -25,7 +25,7 @@ export const AccountRecord = Type.Object({
   name: optional(Text),
   billingDay: optional(Type.Integer({ minimum: 1, maximum: 31 })),
   rate: optional(Type.Object({ id: PublicId, from: Type.String({ maxLength: 40, pattern: '^[^\\u0000\\ud800-\\udfff]*$' }) }, { additionalProperties: false })),
-  groups: optional(Type.Record(Type.String({ pattern: '^[^\\u0000-\\u001f\\ud800-\\udfff]{1,64}$' }), nullable(Text))),
+  groups: optional(Type.Record(Type.String({ pattern: '^[^\\u0000-\\u001f\\ud800-\\udfff]{1,64}$' }), nullable(Text), { additionalProperties: false })),
   zone: optional(Text),
 }, { additionalProperties: false })
 

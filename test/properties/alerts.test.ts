@@ -82,7 +82,6 @@ it('the alerts that stand are those of the final data, whatever the order, corre
     const u = await testUtility(db.pool, s.zone)
     const final = new Model(u.zone)
     for (const statement of s.statements) final.offer(readsOf(blockOf(s, statement, ['m0', 'm1']), u.zone))
-    for (const [key, r] of final.slots) if (r.flow !== 3 && r.nano < 0n) final.slots.delete(key)
     const draw = random(seed)
     const watches = await households(u, s, final, draw)
     const settlers = await Promise.all(pools.map((pool) => u.another(pool)))

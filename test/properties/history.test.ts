@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { loadBlocksAsOf } from '../../engine/usage/as-of.js'
 import { dayText } from '../../engine/time/text.js'
 import { testDatabase, type TestDatabase } from '../database.js'
-import { Model, readsOf, type ModelRead } from '../model.js'
+import { isTaken, Model, readsOf, type ModelRead } from '../model.js'
 import { storedBlocks, storedLoad, testUtility, type PlainRow, type TestUtility } from '../settling.js'
 import { arranged, random, runs, scenarios } from './scenario.js'
 
@@ -85,7 +85,7 @@ it('withdrawn deliveries leave what the others stated, and every past state can 
     for (const body of runs(arranged(s, meters, seed), 2, draw)) {
       const { delivery } = await u.settle(body)
       pushed.push(delivery)
-      ledger.push(delivery, body.flatMap((b) => readsOf(b, u.zone)).filter((r) => r.flow === 3 || r.nano >= 0n))
+      ledger.push(delivery, body.flatMap((b) => readsOf(b, u.zone)).filter(isTaken))
       if (draw(3) === 0) {
         const [wrong] = pushed.splice(draw(pushed.length), 1)
         await u.withdraw(wrong)

@@ -85,7 +85,7 @@ export const scenarios: fc.Arbitrary<Scenario> = fc.record({
       const slot = Math.floor(s.at / 1000 * slots)
       const count = Math.min(s.length, slots - slot)
       const draw = random(s.seed)
-      const values = Array.from({ length: count }, () => s.gaps && draw(4) === 0 ? null : draw(4) * 10 ** draw(3) * (flow === 'net' && draw(2) === 0 ? -1 : 1))
+      const values = Array.from({ length: count }, () => s.gaps && draw(4) === 0 ? null : draw(4) * 10 ** draw(3) * (draw(flow === 'net' ? 2 : 40) === 0 ? -1 : 1))
       const one = QUALITIES[draw(QUALITIES.length)]
       const quality = Array.from({ length: count }, () => s.mixed > 0 ? one : QUALITIES[draw(QUALITIES.length)])
       return { channel: c, slot, values, quality, version: s.version, exponent: s.exponent }

@@ -2,8 +2,9 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openPool } from '../../engine/store/db.js'
 import type { SettleResult } from '../../engine/settler.js'
+import { getZone } from '../../engine/time/zone.js'
 import { testDatabase, type TestDatabase } from '../database.js'
-import { Model, readsOf } from '../model.js'
+import { isTaken, Model, readsOf } from '../model.js'
 import { receiptOf, storedBlocks, storedLoad, testUtility, type PlainBlock, type TestUtility } from '../settling.js'
 import { arranged, blockOf, random, runs, scenarios, type Scenario } from './scenario.js'
 
@@ -38,7 +39,8 @@ function expectReceipts(results: readonly SettleResult[], bodies: readonly (read
     const r = receiptOf(result)
     expect(r.received).toBe(bodies[i].reduce((n, b) => n + b.values.filter((v) => v !== null).length, 0))
     expect(r.stored + r.duplicate + r.corrected + r.outranked + r.quarantined + r.rejected).toBe(r.received)
-    expect([r.quarantined - r.problems.filter((p) => p.code === 'negative-energy').length, r.rejected]).toEqual([0, 0])
+    const refused = bodies[i].flatMap((b) => readsOf(b, getZone('UTC'))).filter((read) => !isTaken(read)).length
+    expect([r.quarantined, r.rejected]).toEqual([refused, 0])
   })
 }
 
