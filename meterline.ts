@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util'
 import { demo } from './cli/demo.js'
 import { migrateCommand, registerCommand, replayCommand, simulateCommand, statusCommand, withdrawCommand } from './cli/commands.js'
 import { keyCommand } from './cli/keys.js'
-import { load } from './cli/load.js'
+import { load, messageOf } from './cli/load.js'
 import { ROLES, serve, type ServeRole } from './cli/serve.js'
 import { loadSettings, SettingsError } from './engine/config.js'
 import type { FaultName, PushSize } from './fixtures/simulator.js'
@@ -124,6 +124,6 @@ try {
   if (code !== 0) process.exitCode = code
 } catch (err) {
   if (err instanceof SettingsError) process.stderr.write(`The settings are wrong:\n${err.message}\n`)
-  else process.stderr.write(`${err instanceof Error ? err.message : String(err)}\n`)
+  else process.stderr.write(`${messageOf(err)}\n`)
   process.exitCode = 1
 }

@@ -142,7 +142,7 @@ export function checkRole(principal: Principal, config: FastifyContextConfig): v
       ? config.member === true
       : principal.role === 'operator' || (config.roles ?? []).includes(principal.role)
   if (isAllowed) return
-  throw new ApiError(403, 'role-too-small', `A ${principal.role} may not do this.`, {
+  throw new ApiError(403, 'role-too-small', `The role ${principal.role} may not do this.`, {
     needs: config.installation === true ? ['operator of the installation'] : [...new Set([...config.roles ?? [], 'operator'])],
   })
 }

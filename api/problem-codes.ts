@@ -37,6 +37,7 @@ const UNKNOWN_ENCODING = code(415, 'unsupported-encoding', 'Content-Encoding is 
 
 /** What a push may be answered with, beside its receipt. */
 const PUSHED = [
+  code(400, 'body-cut-off', 'the connection ended before the body did'),
   code(400, 'empty-body', 'there is nothing in the body'),
   code(400, 'encoding-unsupported', 'the text is UTF-16 or UTF-32'),
   code(400, 'invalid-utf8', 'the header row is not UTF-8'),
@@ -61,6 +62,7 @@ const PUSHED = [
   code(422, 'meter-invalid', 'the file names a meter that cannot be one'),
   code(422, 'missing-column', 'a column that is needed is missing'),
   code(422, 'missing-member', 'a member that is needed is missing'),
+  code(422, 'too-many-problems', 'more records cannot be read than are told one by one'),
   code(422, 'unknown-column', 'a column that is not known'),
   code(422, 'invalid-mapping', 'a mapping with faults'),
   code(422, 'unknown-mapping', 'no mapping of this name'),
@@ -68,6 +70,7 @@ const PUSHED = [
   code(422, 'wrong-type', 'a member has a wrong type'),
   code(429, 'busy', 'too much waits; Retry-After says when to come again'),
   code(429, 'too-much-in-flight', 'more bytes are being settled than memory is set aside for'),
+  code(431, 'malformed-request', 'address and headers together are larger than 16 KB'),
 ]
 
 /** By part of the address. */
@@ -87,50 +90,28 @@ const DECLARED = [
   code(400, 'malformed-csv', 'the body is not CSV'),
   code(403, 'other-utility', 'only an operator of the installation may reach another utility'),
   code(404, 'contact-not-found', 'no such contact of the account'),
-  code(404, 'contact-not-found', 'no such contact of the account'),
-  code(404, 'interval-not-found', 'no channel of the meter counts at that instant'),
-  code(404, 'threshold-not-found', 'no such threshold of the account'),
-  code(404, 'unknown-delivery', 'no such delivery'),
-  code(405, 'method-not-allowed', 'the address takes other methods'),
-  code(406, 'not-acceptable', 'no representation that the Accept header allows'),
-  code(409, 'already-withdrawn', 'the delivery was withdrawn before'),
-  code(409, 'contact-exists', 'the account has this address already'),
-  code(409, 'contact-not-pending', 'the contact does not wait for a code'),
-  code(409, 'not-withdrawable', 'a withdrawal cannot be withdrawn'),
-  code(409, 'quarantine-changed', 'another replay took these records'),
-  code(409, 'utility-zone-unset', 'the utility has no time zone yet'),
-  code(410, 'cursor-expired', 'the cursor is older than what is kept'),
-  code(414, 'malformed-request', 'the address is too long'),
-  code(422, 'code-expired', 'the code is too old or was tried too often'),
-  code(422, 'code-wrong', 'not the code that was sent'),
-  code(422, 'flow-unsupported', 'a threshold does not watch this flow'),
-  code(422, 'invalid-address', 'not an address that messages reach'),
-  code(422, 'invalid-limit', 'a limit out of range, or with too many decimals'),
-  code(422, 'invalid-range', 'from and to make no range'),
-  code(422, 'kind-unsupported', 'no threshold of this kind'),
-  code(422, 'range-too-large', 'more than one answer gives at this resolution'),
-  code(422, 'too-many-contacts', 'the account has as many contacts as it may'),
-  code(422, 'too-many-thresholds', 'the account has as many thresholds as it may'),
-  code(422, 'unknown-contact', 'no such contact of the account'),
-  code(422, 'unknown-meter', 'no such meter of the account'),
-  code(429, 'too-many-codes', 'codes are sent so often only'),
-  code(503, 'issuer-unavailable', 'the keys of the token\'s issuer cannot be fetched'),
   code(404, 'delivery-not-found', 'no such delivery of the utility or of the key\'s sources'),
   code(404, 'interval-not-found', 'no channel of the meter counts at that instant'),
-  code(404, 'not-found', 'nothing is at this address'),
   code(404, 'key-not-found', 'no such key in the utility'),
+  code(404, 'not-found', 'nothing is at this address'),
   code(404, 'source-not-found', 'no such source in the utility'),
   code(404, 'threshold-not-found', 'no such threshold of the account'),
+  code(404, 'unknown-delivery', 'no such delivery'),
   code(404, 'utility-not-found', 'no such utility'),
+  code(405, 'method-not-allowed', 'the address takes other methods'),
+  code(406, 'not-acceptable', 'the answer is JSON or CSV'),
   code(409, 'alias-taken', 'an id or alias names another meter already'),
+  code(409, 'already-withdrawn', 'the delivery was withdrawn before'),
   code(409, 'assignment-overlap', 'two assignments of the meter overlap'),
   code(409, 'billing-period-overlap', 'two billing periods of the account overlap'),
   code(409, 'contact-exists', 'the account has this address already'),
   code(409, 'contact-not-pending', 'the contact is not one to be verified'),
-  code(409, 'zone-frozen', 'the utility holds reads: its zone stays'),
-  code(406, 'not-acceptable', 'the answer is JSON or CSV'),
+  code(409, 'not-withdrawable', 'a withdrawal cannot be withdrawn'),
+  code(409, 'quarantine-changed', 'another replay took these records'),
   code(409, 'utility-zone-unset', 'the utility has no time zone yet'),
+  code(409, 'zone-frozen', 'the utility holds reads: its zone stays'),
   code(410, 'cursor-expired', 'changes after the cursor may have been dropped'),
+  code(414, 'malformed-request', 'the address is too long'),
   code(422, 'assignment-incomplete', 'an assignment needs account and from'),
   code(422, 'code-expired', 'the code is older than 10 minutes, or was tried 5 times'),
   code(422, 'code-wrong', 'not the code that was sent; `triesLeft` says how many tries are left'),
@@ -143,17 +124,18 @@ const DECLARED = [
   code(422, 'invalid-period', 'a period ends after it begins'),
   code(422, 'invalid-range', 'from, to, last or day make no range'),
   code(422, 'invalid-record', 'a record has a wrong type or value'),
-  code(422, 'range-too-large', 'the range has more than the resolution may show'),
   code(422, 'kind-unsupported', 'no threshold of this kind; `supported` lists them'),
+  code(422, 'range-too-large', 'the range has more than the resolution may show'),
   code(422, 'too-many-contacts', 'an account has at most 20 contacts'),
   code(422, 'too-many-thresholds', 'an account has at most 50 thresholds'),
   code(422, 'unknown-account', 'no such account'),
   code(422, 'unknown-column', 'a CSV column that is not known'),
   code(422, 'unknown-contact', 'the account has no such contact'),
   code(422, 'unknown-meter', 'the account has no such meter'),
-  code(429, 'too-many-codes', 'more than 3 codes an hour, or less than 30 seconds apart; Retry-After says when to try again'),
   code(422, 'unknown-zone', 'not an IANA time zone'),
+  code(429, 'too-many-codes', 'more than 3 codes an hour, or less than 30 seconds apart; Retry-After says when to try again'),
   code(503, 'ingest-elsewhere', 'this process does not settle reads'),
+  code(503, 'issuer-unavailable', 'the keys of the token\'s issuer cannot be fetched'),
 ]
 
 /** Every code there is: what the sources throw is held against this list. */
@@ -162,7 +144,6 @@ export const allCodes: readonly ProblemCode[] = [
 ]
 
 /** The codes that a route may answer. @throws Error where the route declares one that is not listed here */
-
 export function codesOf(route: { method: string; url: string; config: FastifyContextConfig }): ProblemCode[] {
   const found = [...COMMON]
   if (route.config.roles !== undefined) {

@@ -61,6 +61,7 @@ export class Instance {
     })
     const log = createWriteStream(join(folder, 'serve.log'))
     child.stderr.pipe(log, { end: false })
+    child.stdout.pipe(log, { end: false })
     try {
       return new Instance(child, folder, await listening(child))
     } catch (err) {

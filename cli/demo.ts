@@ -1,8 +1,11 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createKey } from '../engine/access.js'
 import { loadSettings, type Settings } from '../engine/config.js'
 import type { Receipt } from '../engine/receipt.js'
+import { makeOpenFolder } from '../engine/store/cluster.js'
+import { isAlive, ownMark, type ProcessMark } from '../engine/store/folder-lock.js'
 import { findUtility } from '../engine/utilities.js'
 import { demoCoop, type DemoPush } from '../fixtures/demo-coop.js'
 import { Client } from './client.js'
@@ -17,7 +20,7 @@ import { startEngine, untilStopped, type Engine } from './serve.js'
 export async function demo(exit: boolean): Promise<void> {
   const base = loadSettings()
   const overrides: Partial<Settings> = {
-    meterlineDir: join(base.meterlineDir, 'demo'), utilityZone: 'America/Chicago', logLevel: 'warn', databaseUrl: null, smtpUrl: null, smsUrl: null,
+    meterlineDir: claimFolder(join(base.meterlineDir, 'demo')), utilityZone: 'America/Chicago', logLevel: 'warn', databaseUrl: null, smtpUrl: null, smsUrl: null,
   }
   const engine = await startOnFreePort(loadSettings(undefined, overrides))
   try {
@@ -32,6 +35,27 @@ export async function demo(exit: boolean): Promise<void> {
   }
   say('\nThe engine keeps serving. Ctrl-C stops it.')
   untilStopped({ ...base, ...overrides }, engine)
+}
+
+/** The demonstration's folder, or one beside it while another demonstration that lives has it: two would correct each other's reads. */
+function claimFolder(folder: string): string {
+  for (let n = 1; ; n++) {
+    const dir = n === 1 ? folder : `${folder}-${n}`
+    const mark = join(dir, 'demo.json')
+    if (process.getuid?.() === 0) makeOpenFolder(dir)
+    else mkdirSync(dir, { recursive: true, mode: 0o700 })
+    if (isHeld(mark)) continue
+    writeFileSync(mark, JSON.stringify(ownMark()))
+    return dir
+  }
+}
+
+function isHeld(mark: string): boolean {
+  try {
+    return isAlive(JSON.parse(readFileSync(mark, 'utf8')) as ProcessMark)
+  } catch {
+    return false
+  }
 }
 
 async function startOnFreePort(settings: Settings): Promise<Engine> {

@@ -178,7 +178,8 @@ function describe(file: InputFile, r: Receipt): string {
   return `${lines.join('\n')}\n`
 }
 
-function messageOf(err: unknown): string {
+/** An error for people: its message, place and help. */
+export function messageOf(err: unknown): string {
   if (err instanceof ApiError) {
     const { at, help } = err.extra
     return `${err.message}${typeof at === 'string' ? ` (${at})` : ''}${typeof help === 'string' ? ` ${help}` : ''}`

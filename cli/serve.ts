@@ -132,6 +132,9 @@ export async function serve(settings: Settings, roles: ReadonlySet<ServeRole>): 
   if (engine.database.firstKey !== null) {
     process.stdout.write(`operator key (shown once, kept in ${settings.meterlineDir}/operator-key): ${engine.database.firstKey}\n`)
   }
+  if (settings.kafkaBrokers.length > 0 || settings.watchDir !== null) {
+    engine.log.warn('KAFKA_BROKERS and WATCH_DIR do nothing yet: reads come in over HTTP and by `meterline load`')
+  }
   engine.log.info({ url: engine.url, roles: [...roles] }, 'serving')
   untilStopped(settings, engine)
 }

@@ -54,6 +54,22 @@ describe('several channels of one meter', () => {
     expect(await sums(u.utilityId)).toEqual({ energy: 48, coarse: 0 })
   })
 
+  it('that begins to count elsewhere moves the alerts of days that nobody pushed', async () => {
+    const u = await testUtility(db.pool)
+    const { accountId } = await u.account()
+    const meter = await u.meter({ assignments: [{ accountId }] })
+    await u.threshold(accountId, { limit: '50' })
+    const next = '2026-10-06T05:00:00Z'
+    expect((await u.settle([{ meter, start: next, values: Array<number>(24).fill(4000), intervalS: 3600 }])).alerts).toEqual({ raised: 1, retracted: 0 })
+    // Quarter-hours from the day before to the day after: the hours between count no longer.
+    const quarters = await u.settle([{ meter, start: DAY, values: [1] }, { meter, start: '2026-10-07T05:00:00Z', values: [1] }])
+    expect(quarters.alerts).toEqual({ raised: 0, retracted: 1 })
+    expect((await u.withdraw(quarters.delivery)).alerts).toEqual({ raised: 1, retracted: 0 })
+    const { rows } = await db.pool.query<{ day: string; restated: boolean }>(
+      'select day, restated from change where utility_id = $1 order by seq', [u.utilityId])
+    expect(rows).toContainEqual({ day: '2026-10-06', restated: true })
+  })
+
   it('of different flows do not meet', async () => {
     const u = await testUtility(db.pool)
     const meter = await u.meter()

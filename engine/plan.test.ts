@@ -59,7 +59,7 @@ describe('the grid', () => {
       { meter: 'm', start: '2026-10-05T06:00:00Z', values: [7], intervalS: 86_400, exponent: 0 },
     ])
     expect(plan.pieces).toEqual([])
-    expect(plan.problems.map((p) => [p.code, p.at, p.reads, JSON.parse(p.record!)])).toEqual([
+    expect(plan.problems.map((p) => [p.code, p.at, p.reads, JSON.parse(p.record!) as unknown])).toEqual([
       ['off-grid', 'record 1', 2, { meter: 'm', start: '2026-10-05T05:00:06.000Z', intervalSeconds: 900, values: [0.001, null, 0.003], unit: 'kWh', flow: 'delivered' }],
       ['off-grid', 'record 2', 1, { meter: 'm', start: '2026-10-05T06:00:00.000Z', intervalSeconds: 86_400, values: [7], unit: 'kWh', flow: 'delivered' }],
     ])

@@ -219,7 +219,7 @@ function refuseNegative(batch: ReadBatch, b: number, plan: Plan): void {
 function refusePast(batch: ReadBatch, b: number, offset: number, count: number, day: number, plan: Plan): void {
   refuseRange(batch, b, offset, count, plan, {
     code: 'past-retention', outcome: 'rejected', message: `${dayText(day)} is before the days that are kept`,
-    help: 'raise RETENTION_READS to load older reads',
+    help: day < FIRST_DAY ? `no read before ${dayText(FIRST_DAY)} is taken: check the date` : 'raise RETENTION_READS to load older reads',
   })
 }
 

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { testDatabase, type TestDatabase } from '../test/database.js'
 import { quarantineOf, receiptOf, storedBlocks, storedLoad, testUtility, type PlainBlock } from '../test/settling.js'
+import { expectNoDeadlock } from '../test/soundness.js'
 import { uuidv7 } from './uuid.js'
 
 let db: TestDatabase
@@ -9,7 +10,10 @@ let db: TestDatabase
 beforeAll(async () => {
   db = await testDatabase()
 })
-afterAll(() => db.close())
+afterAll(async () => {
+  await expectNoDeadlock(db.pool)
+  await db.close()
+})
 
 /** Midnight of 5 October 2026 in Chicago. */
 const DAY = '2026-10-05T05:00:00Z'
@@ -250,6 +254,17 @@ describe('a delivery in parts', () => {
     await u.withdraw(deliveryId)
     expect(await storedBlocks(db.pool, u.utilityId)).toEqual([])
     expect(await storedLoad(db.pool, u.utilityId)).toEqual([])
+  })
+
+  it('whose parts make up one day keeps what each part added', async () => {
+    const u = await testUtility(db.pool)
+    const meter = await u.meter()
+    const deliveryId = uuidv7(u.clock.nowMs)
+    await u.settle([{ meter, start: DAY, values: [1, 2] }], { deliveryId, part: 1, final: false })
+    await u.settle([{ meter, start: DAY, values: [null, null, 3] }], { deliveryId, part: 2 })
+    const { rows } = await db.pool.query<{ slots: number[]; old_vals: number[] | null }>(
+      'select r.slots::int[] as slots, r.old_vals from revision r join channel c using (channel_id) where c.utility_id = $1', [u.utilityId])
+    expect(rows).toEqual([{ slots: [2], old_vals: null }])
   })
 
   it('that broke off is taken up by another with its idempotency key', async () => {

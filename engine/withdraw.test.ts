@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { testDatabase, type TestDatabase } from '../test/database.js'
 import { storedBlocks, storedLoad, testUtility, type PlainBlock } from '../test/settling.js'
-import { expectSound } from '../test/soundness.js'
+import { expectNoDeadlock, expectSound } from '../test/soundness.js'
 import { emptyBlock, merge } from './settle.js'
 import { RevisionKind, type StoredRevision } from './store/blocks.js'
 import { uuidv7 } from './uuid.js'
@@ -12,7 +12,10 @@ let db: TestDatabase
 beforeAll(async () => {
   db = await testDatabase()
 })
-afterAll(() => db.close())
+afterAll(async () => {
+  await expectNoDeadlock(db.pool)
+  await db.close()
+})
 
 const DAY = '2026-10-05T05:00:00Z'
 

@@ -10,6 +10,13 @@ import type { DeliveryAnswer, DeliveryTask, ReplayTask, SettleTask, TaskAnswer, 
 const SMALL_BYTES = 256 * 1024
 const GROUP_BYTES = 8 * 1024 * 1024
 const GROUP_DELIVERIES = 200
+/**
+ * Bytes decoded and settled at a time, over all workers: what a body becomes takes several times its bytes. A larger
+ * body runs alone.
+ */
+const RUNNING_BYTES = 64 * 1024 * 1024
+/** Young generation of a worker's heap: blocks outlive it anyway, and the default of 48 MB in every thread is only kept. */
+const YOUNG_MB = 12
 /** Tasks in one worker at a time: one is parsed while PostgreSQL writes the other. */
 const TASKS_PER_WORKER = 2
 
@@ -43,6 +50,7 @@ export class IngestPool {
   readonly #queue: Waiting[] = []
   readonly #slots: number
   #running = 0
+  #runningBytes = 0
   #inflight = 0
   #closing = false
   #idle: (() => void)[] = []
@@ -53,6 +61,7 @@ export class IngestPool {
     this.#piscina = new Piscina({
       filename: workerEntry(), minThreads: options.workers, maxThreads: options.workers, workerData: options.settings,
       concurrentTasksPerWorker: TASKS_PER_WORKER, atomics: 'disabled', idleTimeout: 0x7fffffff,
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
     })
     // A thread that ends outside of a task is replaced by piscina; without a listener the process would end with it.
     this.#piscina.on('error', (err) => options.onFault(err))
@@ -117,6 +126,8 @@ export class IngestPool {
 
   #pump(): void {
     while (this.#running < this.#slots && this.#queue.length > 0) {
+      // In order: a large body that waits is not overtaken for ever by small ones.
+      if (this.#running > 0 && this.#runningBytes + this.#queue[0].task.bytes.byteLength > RUNNING_BYTES) return
       const group = this.#takeGroup()
       this.#running++
       void this.#settle(group)
@@ -143,7 +154,10 @@ export class IngestPool {
     const task: SettleTask = { kind: 'settle', utilityId: group[0].utilityId, deliveries: group.map((w) => w.task) }
     // Taken now: the bytes go to the worker.
     const parts = group.map(({ task: { deliveryId, bytes }, before }) => ({ deliveryId, bytes: bytes.byteLength, before }))
+    const size = parts.reduce((sum, p) => sum + p.bytes, 0)
+    this.#runningBytes += size
     const answer = await this.#run(task, group.map((w) => w.task.bytes))
+    this.#runningBytes -= size
     this.#options.metrics.settled(answer, parts)
     group.forEach((w, i) => w.resolve(answer.deliveries[i]))
     if (answer.messages) this.#options.onMessages()

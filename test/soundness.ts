@@ -16,3 +16,9 @@ export async function expectSound(pool: Pool, utilityId: number): Promise<void> 
             trim_scale(coalesce((select sum(energy + coarse) from system_load where utility_id = $1), 0))::text as load`, [utilityId])
   expect(sums.load).toBe(sums.blocks)
 }
+
+/** That no transaction of the database ran into a deadlock: retrying is the last resort, not the protocol (design §4). */
+export async function expectNoDeadlock(pool: Pool): Promise<void> {
+  const { rows } = await pool.query<{ deadlocks: number }>('select deadlocks from pg_stat_database where datname = current_database()')
+  expect(rows[0].deadlocks).toBe(0)
+}

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseInstant } from '../../engine/time/text.js'
 import { testServer, type TestServer } from '../../test/api-server.js'
+import { feedCaughtUp } from '../../test/change-feed.js'
 import { testDatabase, type TestDatabase } from '../../test/database.js'
 import { UsageFixture, type TestChannel } from '../../test/usage-fixture.js'
 import { routes } from './all.js'
@@ -75,8 +76,10 @@ describe('a meter that moves', () => {
     const h = await moved()
     const { account } = await h.fixture.account()
     await server.call(h.operator, 'PUT', '/v1/meters', [{ meter: h.meter.meter, account, from: '2026-10-26' }])
-    const feed = async (member: string): Promise<string[]> =>
-      (await server.call(member, 'GET', '/v1/changes')).json<{ items: { day: string }[] }>().items.map((i) => i.day).sort()
+    const feed = async (member: string): Promise<string[]> => {
+      await feedCaughtUp(db.pool)
+      return (await server.call(member, 'GET', '/v1/changes')).json<{ items: { day: string }[] }>().items.map((i) => i.day).sort()
+    }
     expect(await feed(await h.token(account))).toEqual(['2026-10-26'])
     // The one who lost it hears of all the time it was theirs; the one before, to whom nothing happened, of nothing.
     expect(await feed(h.member)).toEqual(['2026-10-25', '2026-10-26'])

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ensurePartitions, monthOfInstant } from '../../engine/store/storage.js'
 import { dayNumber, parseInstant } from '../../engine/time/text.js'
 import { testServer, type TestServer } from '../../test/api-server.js'
+import { feedCaughtUp } from '../../test/change-feed.js'
 import { testDatabase, type TestDatabase } from '../../test/database.js'
 import { UsageFixture } from '../../test/usage-fixture.js'
 import { changeRoutes } from './changes.js'
@@ -93,13 +94,6 @@ describe('the change feed', () => {
   const put = (utilityId: number, day: string, accountIds: number[], client: { query: TestDatabase['pool']['query'] } = db.pool) => client.query(
     'insert into change (utility_id, day, restated, account_ids, delivery_no) values ($1, $2, false, $3, 1)', [utilityId, day, accountIds])
 
-  /** Waits until the feed shows all that is committed: transactions of other tests' databases on the server hold it back. */
-  const caughtUp = async (): Promise<void> => {
-    const { rows: [{ xid }] } = await db.pool.query<{ xid: string }>('select pg_snapshot_xmax(pg_current_snapshot())::text as xid')
-    await expect.poll(async () => (await db.pool.query<{ done: boolean }>(
-      'select pg_snapshot_xmin(pg_current_snapshot()) >= $1::xid8 as done', [xid])).rows[0].done, { timeout: 30_000 }).toBe(true)
-  }
-
   it('skips nobody who commits late, and tells nothing twice', async () => {
     const h = await home()
     const seen: string[] = []
@@ -120,12 +114,12 @@ describe('the change feed', () => {
     expect(seen).toEqual([])
     await late.query('commit')
     late.release()
-    await caughtUp()
+    await feedCaughtUp(db.pool)
     await follow()
     expect(seen).toEqual(['2026-10-01', '2026-10-02', '2026-10-02', '2026-10-02'])
     await follow()
     await put(h.fixture.utilityId, '2026-10-03', [h.accountId])
-    await caughtUp()
+    await feedCaughtUp(db.pool)
     await follow()
     expect(seen.slice(4)).toEqual(['2026-10-03'])
   })
@@ -136,7 +130,7 @@ describe('the change feed', () => {
     for (let i = 0; i < 9; i++) {
       await put(h.fixture.utilityId, `2026-10-0${i + 1}`, accounts.slice(0, i % 5).map((a) => a.accountId))
     }
-    await caughtUp()
+    await feedCaughtUp(db.pool)
     const pages = async (limit: number, key: string): Promise<string[]> => {
       const found: string[] = []
       let since = ''
@@ -167,10 +161,10 @@ describe('the change feed', () => {
   it('says when a cursor is too old, and when it is none', async () => {
     const h = await home()
     await put(h.fixture.utilityId, '2026-10-01', [h.accountId])
-    await caughtUp()
+    await feedCaughtUp(db.pool)
     const old = (await h.get<Changes>('/v1/changes?since=now')).next
     await put(h.fixture.utilityId, '2026-10-02', [h.accountId])
-    await caughtUp()
+    await feedCaughtUp(db.pool)
     try {
       nowS = NOW + 13.5 * 86_400
       expect((await h.get<Changes>(`/v1/changes?since=${old}`)).items.length).toBe(1)

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { testDatabase, type TestDatabase } from '../../test/database.js'
 import { storedBlocks, storedLoad, testUtility, type PlainBlock } from '../../test/settling.js'
+import { expectNoDeadlock } from '../../test/soundness.js'
 import { inTransaction, openPool } from './db.js'
 import { lockChannels } from './channels.js'
 
@@ -9,7 +10,10 @@ let db: TestDatabase
 beforeAll(async () => {
   db = await testDatabase()
 })
-afterAll(() => db.close())
+afterAll(async () => {
+  await expectNoDeadlock(db.pool)
+  await db.close()
+})
 
 const DAY = '2026-10-05T05:00:00Z'
 

@@ -35,11 +35,15 @@ it('an idempotency key is claimed by one: others wait for it and are told whose 
   const { sourceId } = await u.source()
   const id = claimId(sourceId, 'k')
   const claim = { sourceId, key: 'k', sha256: sha('x'), deliveryId: uuidv7(u.clock.nowMs) }
+  let claimed = (): void => undefined
+  const isClaimed = new Promise<void>((resolve) => { claimed = resolve })
   const failing = inTransaction(db.pool, async (client) => {
     expect((await claimKeys(client, u.utilityId, [claim])).get(id)).toBeNull()
+    claimed()
     await new Promise((resolve) => setTimeout(resolve, 50))
     throw new Error('gives up')
   })
+  await isClaimed
   const second = inTransaction(db.pool, async (client) => (await claimKeys(client, u.utilityId, [claim])).get(id))
   await expect(failing).rejects.toThrow('gives up')
   expect(await second).toBeNull()

@@ -79,7 +79,7 @@ export class ReadSink {
    */
   constructor(ctx: DecodeContext, state: FormatState | null, places: 'line' | 'record', bytes: number) {
     this.#places = places
-    this.builder = new ReadBatchBuilder(Math.min(1024, 4 + (bytes >> 8)), Math.min(65536, 16 + (bytes >> 2)))
+    this.builder = new ReadBatchBuilder(Math.min(1024, 4 + (bytes >> 8)), 16 + Math.ceil(bytes / 6))
     this.decimals = new DecimalFitter(ctx.round === true)
     this.clock = ctx.zone === null ? null : new LocalClock(ctx.zone)
     for (const own of state?.channels ?? []) this.channel(own.meter, own.flow, own.intervalS).restore(own)

@@ -5,6 +5,7 @@ import { dayNumber, dayText } from '../../engine/time/text.js'
 import { testDatabase, type TestDatabase } from '../database.js'
 import { Model, nanoText, readsOf } from '../model.js'
 import { receiptOf, testUtility, type TestUtility } from '../settling.js'
+import { expectNoDeadlock } from '../soundness.js'
 import { arranged, blockOf, random, runs, scenarios, type Scenario } from './scenario.js'
 
 const RUNS = Number(process.env.FC_RUNS ?? 30)
@@ -19,6 +20,7 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   await Promise.all(pools.map((pool) => pool.end()))
+  await expectNoDeadlock(db.pool)
   await db.close()
 })
 

@@ -5,6 +5,7 @@ import { dayText } from '../../engine/time/text.js'
 import { testDatabase, type TestDatabase } from '../database.js'
 import { isTaken, Model, readsOf, type ModelRead } from '../model.js'
 import { storedBlocks, storedLoad, testUtility, type PlainRow, type TestUtility } from '../settling.js'
+import { expectNoDeadlock } from '../soundness.js'
 import { arranged, random, runs, scenarios } from './scenario.js'
 
 const RUNS = Number(process.env.FC_RUNS ?? 25)
@@ -15,7 +16,10 @@ let db: TestDatabase
 beforeAll(async () => {
   db = await testDatabase()
 })
-afterAll(() => db.close())
+afterAll(async () => {
+  await expectNoDeadlock(db.pool)
+  await db.close()
+})
 
 /**
  * What each delivery stated, in the order it came. A read that changed nothing because the same value stood with a rank

@@ -6,6 +6,7 @@ import { getZone } from '../../engine/time/zone.js'
 import { testDatabase, type TestDatabase } from '../database.js'
 import { isTaken, Model, readsOf } from '../model.js'
 import { receiptOf, storedBlocks, storedLoad, testUtility, type PlainBlock, type TestUtility } from '../settling.js'
+import { expectNoDeadlock } from '../soundness.js'
 import { arranged, blockOf, random, runs, scenarios, type Scenario } from './scenario.js'
 
 const RUNS = Number(process.env.FC_RUNS ?? 30)
@@ -16,7 +17,10 @@ let db: TestDatabase
 beforeAll(async () => {
   db = await testDatabase()
 })
-afterAll(() => db.close())
+afterAll(async () => {
+  await expectNoDeadlock(db.pool)
+  await db.close()
+})
 
 async function world(s: Scenario): Promise<{ u: TestUtility; meters: string[]; model: Model }> {
   const u = await testUtility(db.pool, s.zone)

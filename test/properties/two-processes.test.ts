@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { testDatabase, type TestDatabase } from '../database.js'
 import type { Answer, Order } from '../settling-process.js'
 import { testUtility, type PlainBlock, type TestSource, type TestUtility } from '../settling.js'
+import { expectNoDeadlock } from '../soundness.js'
 
 const ROUNDS = Number(process.env.FC_RUNS ?? 1000)
 /** Rounds under way at a time: more than one, so that commits of different accounts stand in each other's way too. */
@@ -18,6 +19,7 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   await Promise.all(processes.map((p) => p.end()))
+  await expectNoDeadlock(db.pool)
   await db.close()
 })
 
