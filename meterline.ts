@@ -6,7 +6,7 @@ import { keyCommand } from './cli/keys.js'
 import { load, messageOf } from './cli/load.js'
 import { ROLES, serve, type ServeRole } from './cli/serve.js'
 import { loadSettings, SettingsError } from './engine/config.js'
-import type { FaultName, PushSize } from './fixtures/simulator.js'
+import { parseFaults } from './fixtures/simulator.js'
 
 const USAGE = `meterline serve [--roles ingest,api,notify,console]
 meterline migrate
@@ -66,12 +66,12 @@ async function main(argv: string[]): Promise<number> {
       return replayCommand(settings, { reason: values.reason ?? null, source: values.source ?? null }, utility)
     case 'simulate':
       return simulateCommand(settings, {
-        meters: whole(values.meters, 'meters'), days: whole(values.days, 'days'), to: (values.to ?? 'http') as 'http' | 'file' | 'kafka',
-        ...(values.push === undefined ? {} : { push: values.push as PushSize }), ...(values.seed === undefined ? {} : { seed: values.seed }),
+        meters: whole(values.meters, 'meters'), days: whole(values.days, 'days'), to: oneOf(values.to ?? 'http', ['http', 'file'], 'to'),
+        ...(values.push === undefined ? {} : { push: oneOf(values.push, ['day', '4h', 'interval'], 'push') }), ...(values.seed === undefined ? {} : { seed: values.seed }),
         ...(values.start === undefined ? {} : { startDay: values.start }), ...(values.dir === undefined ? {} : { dir: values.dir }),
-        ...(values.format === undefined ? {} : { format: values.format as 'json' | 'ndjson' | 'csv' }),
+        ...(values.format === undefined ? {} : { format: oneOf(values.format, ['json', 'ndjson', 'csv'], 'format') }),
         ...(values.source === undefined ? {} : { source: values.source }),
-        ...(values.faults === undefined ? {} : { faults: values.faults.split(',') as FaultName[] }) })
+        ...(values.faults === undefined ? {} : { faults: parseFaults(values.faults) }) })
     case 'key':
       return keyCommand(settings, rest, {
         role: values.role ?? null, utility, sources: values.sources ?? null, name: values.name ?? null })
@@ -114,10 +114,21 @@ function needed(words: string[], message: string): string[] {
   return words
 }
 
+function oneOf<const T extends string>(value: string, words: readonly T[], name: string): T {
+  const found = words.find((word) => word === value)
+  if (found === undefined) throw new Error(`--${name} knows ${words.join(', ')}, not "${value}"`)
+  return found
+}
+
 function whole(value: string | undefined, name: string): number {
   if (value === undefined || !/^[1-9]\d{0,8}$/.test(value)) throw new Error(`--${name} needs a whole number`)
   return Number(value)
 }
+
+// A reader that went away (`… | head`) is no fault: what was begun is finished.
+process.stdout.on('error', (err: NodeJS.ErrnoException) => {
+  if (err.code !== 'EPIPE') throw err
+})
 
 try {
   const code = await main(process.argv.slice(2))

@@ -28,9 +28,8 @@ type Part = 'body' | 'querystring' | 'params' | 'headers'
 /** Installs the check of bodies, query strings, addresses and headers. */
 export function installValidation(app: FastifyInstance): void {
   app.addHook('onRoute', closeSchemas)
-  app.addHook('preValidation', async (request) => {
-    refuseNul(request.params, 'path')
-    refuseNul(request.query, 'query')
+  app.addHook('preValidation', (request, _reply, done) => {
+    done(nulIn(request.params, 'path') ?? nulIn(request.query, 'query'))
   })
   app.setValidatorCompiler(({ schema, httpPart }) => {
     const part = (httpPart ?? 'body') as Part
@@ -43,12 +42,13 @@ export function installValidation(app: FastifyInstance): void {
   })
 }
 
-/** The database holds no NUL, and no name or id has one. @throws ApiError 422 `invalid-request` */
-function refuseNul(values: unknown, part: 'path' | 'query'): void {
+/** What a call is told that names a NUL: the database holds none, and no name or id has one. */
+function nulIn(values: unknown, part: 'path' | 'query'): ApiError | undefined {
   for (const [name, value] of Object.entries(values as Record<string, unknown>)) {
     if (!(Array.isArray(value) ? value : [value]).some((v) => typeof v === 'string' && v.includes('\0'))) continue
-    throw new ApiError(422, 'invalid-request', 'The value must not contain a NUL.', { at: `/${pointer(name)}`, in: part })
+    return new ApiError(422, 'invalid-request', 'The value must not contain a NUL.', { at: `/${pointer(name)}`, in: part })
   }
+  return undefined
 }
 
 /** Objects with named members take no others, unless their schema says so: closed by default. */

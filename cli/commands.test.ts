@@ -45,6 +45,8 @@ describe('a mistake on the command line', () => {
     [['key', 'create', '--role', 'king'], /--role head-end\|portal\|notify\|viewer\|operator/],
     [['key', 'revoke', 'zzz'], /zzz is not the id of a key/],
     [['serve', '--roles', 'baker'], /--roles knows ingest, api, notify, console, not "baker"/],
+    [['simulate', '--meters', '2', '--days', '1', '--push', 'weekly'], /--push knows day, 4h, interval, not "weekly"/],
+    [['simulate', '--meters', '2', '--days', '1', '--faults', 'fire'], /fire/],
     [['register', 'x.csv'], /must begin with "accounts" or "meters"/],
   ])('%j is told in one line and status 1', async (args, message) => {
     const done = await run(...args)

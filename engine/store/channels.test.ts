@@ -56,3 +56,23 @@ it('settlers of the same channels take turns, and others do not wait', async () 
   })
   expect((await storedBlocks(db.pool, u.utilityId)).map((r) => r.vals[0])).toEqual([2, 2])
 })
+
+it('settlers that push the same meters in any order do not run into each other', async () => {
+  const pools = [0, 1, 2, 3].map(() => openPool(db.url, 2, 'meterline test', () => undefined))
+  try {
+    const u = await testUtility(db.pool)
+    const meters = await Promise.all(Array.from({ length: 40 }, () => u.meter()))
+    const settlers = await Promise.all(pools.map((pool) => u.another(pool)))
+    const body = (k: number, value: number): PlainBlock[] => meters.map((_, i) => ({
+      meter: meters[(i * 7 + k * 11) % meters.length], start: DAY, values: [value, value], intervalS: i % 4 === 0 ? 3600 : 900 }))
+    await u.settle(body(0, 1))
+    const results = await Promise.all(settlers.map(async (s, k) => {
+      const statuses: string[] = []
+      for (let i = 0; i < 8; i++) statuses.push(...(await s.settle(u.utilityId, [u.submission(body(k * 8 + i, 2 + i))])).map((r) => r.status))
+      return statuses
+    }))
+    expect(new Set(results.flat())).toEqual(new Set(['settled']))
+  } finally {
+    await Promise.all(pools.map((pool) => pool.end()))
+  }
+})
