@@ -29,7 +29,10 @@ export class Instance {
   readonly #folder: string
   readonly #memory: NodeJS.Timeout
   static readonly #open = new Set<Instance>()
+  /** What is being started ends first, or it would leave its server behind. */
+  static readonly #starting = new Set<Promise<Instance>>()
   #rssMax = 0
+  #stopped: Promise<void> | undefined
 
   private constructor(child: ChildProcess, folder: string, url: string) {
     this.#child = child
@@ -44,16 +47,26 @@ export class Instance {
 
   /** Stops what still runs, for a bench that is cut short. */
   static async stopAll(): Promise<void> {
+    await Promise.allSettled(Instance.#starting)
     await Promise.all([...Instance.#open].map((i) => i.stop()))
   }
 
   /** @param env settings of the child beside its folder and port  @param nodeArgs for example --cpu-prof */
-  static async start(env: Record<string, string> = {}, nodeArgs: readonly string[] = []): Promise<Instance> {
+  static start(env: Record<string, string> = {}, nodeArgs: readonly string[] = []): Promise<Instance> {
+    const starting = Instance.#start(env, nodeArgs)
+    Instance.#starting.add(starting)
+    starting.then(() => Instance.#starting.delete(starting), () => Instance.#starting.delete(starting))
+    return starting
+  }
+
+  static async #start(env: Record<string, string>, nodeArgs: readonly string[]): Promise<Instance> {
     const folder = mkdtempSync(join(tmpdir(), 'meterline-bench-'))
     // As root the database runs as another user, who must pass through.
     chmodSync(folder, 0o755)
     const child = spawn(process.execPath, [...nodeArgs, join(import.meta.dirname, '..', 'meterline.js'), 'serve'], {
       stdio: ['ignore', 'pipe', 'pipe'],
+      // A group of its own: a signal to ours (Ctrl-C, timeout) and then our own would be two, and the second cuts its close short.
+      detached: true,
       env: {
         PATH: process.env.PATH, HOME: process.env.HOME, METERLINE_DIR: join(folder, 'data'), HOST: '127.0.0.1', PORT: '0',
         UTILITY_ZONE: 'America/Chicago', ...env,
@@ -162,8 +175,13 @@ export class Instance {
   }
 
   /** Stops the server as an operator would, and removes the folder. @param keep leaves the folder for a look */
-  async stop(keep = false): Promise<void> {
-    if (!Instance.#open.delete(this)) return
+  stop(keep = false): Promise<void> {
+    this.#stopped ??= this.#stop(keep)
+    return this.#stopped
+  }
+
+  async #stop(keep: boolean): Promise<void> {
+    Instance.#open.delete(this)
     clearInterval(this.#memory)
     this.#child.kill('SIGTERM')
     if (!await exited(this.#child, STOP_MS)) this.#child.kill('SIGKILL')

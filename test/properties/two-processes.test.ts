@@ -115,9 +115,10 @@ it('an account that both correct at once ends with the alert that its final sum 
   const { u, meters } = await setUp(accounts, '30')
   const versions = [1, 2, 3, 4, 5]
   await inLanes(accounts, async (i) => {
-    // Up and down across the limit, both sides at once; the last versions come to 14 + (i % 4 x 8) kWh.
+    // Up and down across the limit, both sides at once; the last versions come to 14 + (i % 4 x 8) kWh. No two bodies are
+    // alike: an identical body would keep the version of the first.
     await Promise.all(processes.flatMap((p, side) => versions.map((v) =>
-      p.settle(half(meters[i][side], v === 5 ? (side === 0 ? 14_000 : i % 4 * 8000) : v % 2 * 20_000), 1_000_000 + v))))
+      p.settle(half(meters[i][side], v === 5 ? (side === 0 ? 14_000 : i % 4 * 8000) : v % 2 * 20_000 + v), 1_000_000 + v))))
   })
   const { rows } = await db.pool.query<{ id: string; state: string; value: string; steps: number }>(
     `select a.id, l.state, trim_scale(l.value)::text as value, jsonb_array_length(l.history) as steps
