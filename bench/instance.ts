@@ -63,7 +63,7 @@ export class Instance {
     const folder = mkdtempSync(join(tmpdir(), 'meterline-bench-'))
     // As root the database runs as another user, who must pass through.
     chmodSync(folder, 0o755)
-    const child = spawn(process.execPath, [...nodeArgs, join(import.meta.dirname, '..', 'meterline.js'), 'serve'], {
+    const child = spawn(process.execPath, ['--max-semi-space-size=4', ...nodeArgs, join(import.meta.dirname, '..', 'meterline.js'), 'serve'], {
       stdio: ['ignore', 'pipe', 'pipe'],
       // A group of its own: a signal to ours (Ctrl-C, timeout) and then our own would be two, and the second cuts its close short.
       detached: true,

@@ -17,6 +17,7 @@ const INT8_OID = 20
  */
 export class CopyWriter {
   readonly #stream: Writable
+  readonly #chunks: ChunkPool
   #buffer = Buffer.allocUnsafe(CHUNK + 65_536)
   #view = new DataView(this.#buffer.buffer, this.#buffer.byteOffset, this.#buffer.byteLength)
   #at = 0
@@ -27,6 +28,7 @@ export class CopyWriter {
     // With more than one chunk on its way rows are built while the socket drains.
     this.#stream = client.query(copyStreams.from(`copy ${table} (${columns.join(', ')}) from stdin (format binary)`,
       { highWaterMark: 4 * CHUNK }))
+    this.#chunks = new ChunkPool(client)
     this.#stream.on('error', (err: Error) => { this.#failure ??= err })
     this.#buffer.write('PGCOPY\n\xff\r\n\0', 0, 'latin1')
     this.#view.setInt32(11, 0)
@@ -185,11 +187,11 @@ export class CopyWriter {
   async #flush(need: number): Promise<void> {
     this.#check()
     const full = this.#buffer.subarray(0, this.#at)
-    // The stream keeps the chunk until the socket has it: a fresh buffer for what comes next.
-    this.#buffer = Buffer.allocUnsafe(Math.max(CHUNK + 65_536, need + 1024))
+    const sent = this.#chunks.send(this.#buffer)
+    this.#buffer = this.#chunks.take(Math.max(CHUNK + 65_536, need + 1024))
     this.#view = new DataView(this.#buffer.buffer, this.#buffer.byteOffset, this.#buffer.byteLength)
     this.#at = 0
-    if (full.length > 0 && !this.#stream.write(full)) {
+    if (full.length > 0 && !this.#stream.write(full, sent)) {
       await drained(this.#stream)
       this.#check()
     }
@@ -197,6 +199,47 @@ export class CopyWriter {
 
   #check(): void {
     if (this.#failure !== undefined) throw this.#failure
+  }
+}
+
+/** What of a connection's socket tells how far it is; pg's declarations leave the socket out. */
+interface Socket {
+  readonly bytesWritten: number
+  readonly writableLength: number
+  readonly encrypted?: boolean
+}
+
+/**
+ * The chunks of one COPY. The stream keeps a chunk until the kernel has it; then it is used again: fresh ones for a large
+ * body come to its own size in garbage, which V8 is slow to give back (bench `memory`).
+ */
+class ChunkPool {
+  readonly #socket: Socket | undefined
+  readonly #sent: { buffer: Buffer<ArrayBuffer>; end: number }[] = []
+
+  constructor(client: Client) {
+    const { connection } = client as unknown as { connection?: { stream?: Socket } }
+    // Of a TLS socket it is not known which of our bytes its counts mean: there every chunk is fresh.
+    this.#socket = connection?.stream?.encrypted === true ? undefined : connection?.stream
+  }
+
+  /** Notes a chunk that is about to be written; returns what to call once the socket has queued it. */
+  send(buffer: Buffer<ArrayBuffer>): () => void {
+    const entry = { buffer, end: Infinity }
+    const socket = this.#socket
+    if (socket === undefined) return () => undefined
+    this.#sent.push(entry)
+    return () => { entry.end = socket.bytesWritten }
+  }
+
+  /** A chunk of that many bytes at least: one that the kernel has taken, else a fresh one. */
+  take(size: number): Buffer<ArrayBuffer> {
+    if (this.#socket !== undefined) {
+      const gone = this.#socket.bytesWritten - this.#socket.writableLength
+      const i = this.#sent.findIndex((c) => c.end <= gone && c.buffer.length >= size)
+      if (i >= 0) return this.#sent.splice(i, 1)[0].buffer
+    }
+    return Buffer.allocUnsafeSlow(size)
   }
 }
 
