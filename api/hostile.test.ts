@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { testServer, type TestServer } from '../test/api-server.js'
 import { testDatabase, type TestDatabase } from '../test/database.js'
-import { routes } from './routes/all.js'
+import { apiRoutes } from './routes/index.js'
 import { encodeCursor } from './schemas.js'
 
 let db: TestDatabase
@@ -10,7 +10,7 @@ let operator = ''
 
 beforeAll(async () => {
   db = await testDatabase()
-  server = testServer(db.pool, { routes })
+  server = testServer(db.pool, { routes: apiRoutes })
   operator = await server.key('u', 'operator', { installation: true })
   await server.call(operator, 'PUT', '/v1/utilities/u', { zone: 'America/Chicago' })
   await server.call(operator, 'PUT', '/v1/accounts', [{ account: 'A' }])

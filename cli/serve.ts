@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { buildServer } from '../api/server.js'
 import type { ApiContext } from '../api/context.js'
-import { routes } from '../api/routes/all.js'
+import { apiRoutes } from '../api/routes/index.js'
 import { pushRoute } from '../api/routes/reads.js'
 import type { Settings } from '../engine/config.js'
 import { createSmsTransport } from '../engine/notify/sms.js'
@@ -85,7 +85,7 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
     if (readPool !== database.pool) await readPool.end()
   }
   const app = buildServer(context, {
-    routes: roles.has('api') ? routes : [],
+    routes: roles.has('api') ? apiRoutes : [],
     bodyRoutes: ingest === null ? [] : [(scope) => registerPushDoor(scope, {
       pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, now: Date.now, route: pushRoute })],
     metrics: () => metrics.metrics(),

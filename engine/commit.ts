@@ -10,7 +10,7 @@ import { RegistryMap, type ChannelRef } from './registry-map.js'
 import type { SourceSettings } from './source-settings.js'
 import { blockKey, readBlocks } from './store/blocks.js'
 import { lockChannels, makeChannels, markShared } from './store/channels.js'
-import { REGISTRY_LOCK, type Pool } from './store/db.js'
+import { REGISTRY_LOCK } from './store/db.js'
 import { claimId, claimKeys, claimVersions, clean, extendDelivery, insertDeliveries, insertQuarantine, openDeliveries, readReceipt,
   readReceipts, retakeKey, acceptedMsOf, type DeliveryRow, type QuarantineRow } from './store/deliveries.js'
 import type { Storage } from './store/storage.js'
@@ -358,22 +358,4 @@ async function writeDeliveries(
   const first = rows.filter((r) => r.parts === 1)
   if (first.length > 0) await insertDeliveries(client, first)
   for (const r of rows) if (r.parts > 1) await extendDelivery(client, r)
-}
-
-/** Runs `work` on a connection of the pool; a transaction left open is rolled back, a broken connection thrown away. */
-export async function onConnection<T>(pool: Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
-  const client = await pool.connect()
-  let broken: Error | undefined
-  try {
-    return await work(client)
-  } catch (err) {
-    try {
-      await client.query('rollback')
-    } catch (rollbackError) {
-      broken = rollbackError instanceof Error ? rollbackError : new Error(String(rollbackError))
-    }
-    throw err
-  } finally {
-    client.release(broken)
-  }
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { commitGroup, onConnection, RegisterMeters, type CommitWorld, type SettleOutcome, type Submission } from './commit.js'
+import { commitGroup, RegisterMeters, type CommitWorld, type SettleOutcome, type Submission } from './commit.js'
 import { ApiError } from './problem.js'
-import { beginRegistryWrite, inTransaction, isRetryable, isUnavailable, type Pool } from './store/db.js'
+import { beginRegistryWrite, inTransaction, isRetryable, isUnavailable, onConnection, type Pool } from './store/db.js'
 import { readReceipt } from './store/deliveries.js'
 
 /** What became of one submission: settled, or why not. Never a throw, so that one cannot take its group with it. */

@@ -1,7 +1,7 @@
 import type pg from 'pg'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { applyChanges } from './apply-changes.js'
-import { beginSettling, onConnection, type CommitWorld } from './commit.js'
+import { beginSettling, type CommitWorld } from './commit.js'
 import { LoadDifference } from './load.js'
 import type { BlockChange } from './merge-pieces.js'
 import { ApiError } from './problem.js'
@@ -12,7 +12,7 @@ import { cloneBlock, restoreSlots, type Block, type SlotRecord } from './settle.
 import { blockKey, blocksOfDelivery, intArray, readBlocks, readRevisions, RevisionKind, type Revision, type StoredRevision }
   from './store/blocks.js'
 import { lockChannels } from './store/channels.js'
-import { isRetryable, type Pool } from './store/db.js'
+import { isRetryable, onConnection, type Pool } from './store/db.js'
 import { acceptedMsOf, insertDeliveries, readReceipt } from './store/deliveries.js'
 
 /**

@@ -4,7 +4,7 @@ import { testServer, type TestServer } from '../../test/api-server.js'
 import { feedCaughtUp } from '../../test/change-feed.js'
 import { testDatabase, type TestDatabase } from '../../test/database.js'
 import { UsageFixture, type TestChannel } from '../../test/usage-fixture.js'
-import { routes } from './all.js'
+import { apiRoutes } from './index.js'
 
 const NOW = parseInstant('2026-11-10T12:00:00-06:00')!
 const MOVE = '2026-10-25T12:15:00-05:00'
@@ -15,7 +15,7 @@ let server: TestServer
 
 beforeAll(async () => {
   db = await testDatabase()
-  server = testServer(db.pool, { routes, context: { now: () => NOW * 1000 } })
+  server = testServer(db.pool, { routes: apiRoutes, context: { now: () => NOW * 1000 } })
 })
 afterAll(async () => {
   await server.app.close()

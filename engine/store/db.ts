@@ -43,17 +43,14 @@ export function openPool(url: string, max: number, name: string, onError: (err: 
 }
 
 /**
- * Runs `work` in one transaction. On an error the transaction is rolled back and the first error is thrown; where the
- * roll-back fails too, the connection is destroyed, not returned to the pool.
+ * Runs `work` on a connection of the pool. After an error a transaction left open is rolled back and the error is thrown;
+ * where the roll-back fails too, the connection is destroyed, not returned to the pool.
  */
-export async function inTransaction<T>(pool: Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+export async function onConnection<T>(pool: Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   let broken: Error | undefined
   try {
-    await client.query('begin')
-    const result = await work(client)
-    await client.query('commit')
-    return result
+    return await work(client)
   } catch (err) {
     try {
       await client.query('rollback')
@@ -64,6 +61,16 @@ export async function inTransaction<T>(pool: Pool, work: (client: pg.PoolClient)
   } finally {
     client.release(broken)
   }
+}
+
+/** Runs `work` in one transaction on a connection of its own; errors as in {@link onConnection}. */
+export async function inTransaction<T>(pool: Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+  return onConnection(pool, async (client) => {
+    await client.query('begin')
+    const result = await work(client)
+    await client.query('commit')
+    return result
+  })
 }
 
 /** Advisory lock class of the registry lock: shared by settling, exclusive for registry writes, one per utility. */
