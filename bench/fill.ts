@@ -43,7 +43,9 @@ export async function fillDays(instance: Instance, options: FillOptions): Promis
     await Promise.all(clients.map(async (client) => {
       await makeTemplates(client, intervalS)
       for (let i = next++; i < days; i = next++) {
-        rows += await fillDay(client, fromDay + i, intervalS)
+        // Not `rows += await …`, which would read rows before the other connection's day is added.
+        const added = await fillDay(client, fromDay + i, intervalS)
+        rows += added
         if (i % 30 === 29) options.onProgress(rows)
       }
     }))
