@@ -10,6 +10,7 @@ import { acceptedMsOf } from '../engine/store/deliveries.js'
 import { openStorage } from '../engine/store/storage.js'
 import { withdrawDelivery } from '../engine/withdraw.js'
 import { decodeContext } from './decode-context.js'
+import { releaseMemorySoon } from './release-memory.js'
 import { detectFormat, type DecodeContext, type Format, type FormatState } from './formats/format.js'
 import type { DeliveryAnswer, DeliveryTask, ErrorAnswer, SettleTask, TaskAnswer, WorkerSettings, WorkerTask } from './task.js'
 
@@ -24,6 +25,9 @@ interface Worker {
   settler: Settler
   world: CommitWorld
 }
+
+/** From this size on what a body left is collected as soon as it is settled. */
+const LARGE_BYTES = 16 * 1024 * 1024
 
 let starting: Promise<Worker> | undefined
 
@@ -51,7 +55,12 @@ export default async function run(task: WorkerTask): Promise<unknown> {
     return answerAll(task, errorAnswer(err))
   }
   switch (task.kind) {
-    case 'settle': return settle(worker, task)
+    case 'settle': {
+      const large = task.deliveries.some((d) => d.bytes.byteLength >= LARGE_BYTES)
+      const answer = await settle(worker, task)
+      if (large) releaseMemorySoon()
+      return answer
+    }
     case 'replay':
     case 'withdraw': {
       try {
