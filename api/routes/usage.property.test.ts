@@ -12,8 +12,7 @@ import { energy, UsageModel, type ModelRead, type ModelSegment } from '../../tes
 import { usageRoutes } from './usage.js'
 
 const RUNS = Number(process.env.FC_RUNS ?? 40)
-// FC_SEED looks elsewhere. Known to differ: 1052212431 (Pacific/Apia, a re-programmed daily channel), not yet explained.
-const SEED = Number(process.env.FC_SEED ?? 20261122)
+const SEED = process.env.FC_SEED === undefined ? {} : { seed: Number(process.env.FC_SEED) }
 
 let db: TestDatabase
 let server: TestServer
@@ -111,7 +110,8 @@ async function pushReads(
   const { zone } = fixture
   const held = new Map<number, ModelRead>()
   const isDaily = channel.intervalS === 86_400
-  const startDay = firstDay + g(() => fc.integer({ min: 0, max: 2 }))
+  // On a day that the zone skips, reads begin on the next: their positions are counted from there.
+  const startDay = zone.dayOf(zone.dayStart(firstDay + g(() => fc.integer({ min: 0, max: 2 }))))
   const startS = zone.dayStart(startDay)
   const n = isDaily ? days - 1 : Math.ceil((zone.dayStart(startDay + days - 1) - startS) / channel.intervalS)
   const exponent = g(() => fc.constantFrom(-3, -3, -4, -6, 0))
@@ -215,5 +215,5 @@ it('usage equals the sum of its reads at every resolution, in every zone, over e
         }
       }
     }
-  }), { numRuns: RUNS, seed: SEED, endOnFailure: true })
+  }), { numRuns: RUNS, ...SEED, endOnFailure: true })
 }, 300_000)
