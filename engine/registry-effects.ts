@@ -41,9 +41,10 @@ export async function afterRegistryChange(db: Queryable, change: RegistryChange,
   const zone = getZone(rows[0].zone)
   const roles = change.roleChanges.filter((r) => (r.from === 'main') !== (r.to === 'main'))
   if (roles.length > 0) await moveLoad(db, change.utilityId, zone, roles)
-  const accountIds = await accountsConcerned(db, change, roles.map((r) => r.meterId))
+  const served = await servedBy(db, roles.map((r) => r.meterId))
+  const accountIds = [...new Set([...change.accountIds, ...served.map((s) => s.accountId)])].sort((a, b) => a - b)
   if (accountIds.length === 0) return
-  await noteChanges(db, change.utilityId, zone, [...change.moves, ...await servedBy(db, roles.map((r) => r.meterId))])
+  await noteChanges(db, change.utilityId, zone, [...change.moves, ...served])
   // A meter may have moved at any time since a threshold was made: every period that it judges is judged anew.
   const { rows: [since] } = await db.query<{ from_s: number | null }>(
     `select extract(epoch from min(version_from))::float8 as from_s from threshold
@@ -51,16 +52,6 @@ export async function afterRegistryChange(db: Queryable, change: RegistryChange,
   if (since.from_s === null) return
   await reevaluateAccounts(db, {
     utilityId: change.utilityId, zone, accountIds, fromDay: zone.dayOf(since.from_s), now: new Date(), deliveryId: null, secrets })
-}
-
-async function accountsConcerned(db: Queryable, change: RegistryChange, roleMeters: number[]): Promise<number[]> {
-  const ids = new Set(change.accountIds)
-  if (roleMeters.length > 0) {
-    const { rows } = await db.query<{ account_id: number }>(
-      'select distinct account_id from meter_assignment where meter_id = any($1::int[])', [intArray(roleMeters)])
-    for (const r of rows) ids.add(r.account_id)
-  }
-  return [...ids].sort((a, b) => a - b)
 }
 
 const CHUNK = 20_000
