@@ -82,6 +82,7 @@ describe('roles', () => {
     'POST /v1/accounts/:account/contacts/:id/verify': 'portal member', 'POST /v1/accounts/:account/contacts/:id/resend': 'portal member',
     'DELETE /v1/accounts/:account/contacts/:id': 'portal member', 'GET /v1/messages': 'viewer',
     'GET /v1/quarantine': 'viewer', 'POST /v1/quarantine/replay': '', 'GET /v1/audit': 'viewer',
+    'POST /v1/events': 'head-end', 'GET /v1/events': 'head-end portal viewer',
   }
 
   it('holds for every route and every role', async () => {

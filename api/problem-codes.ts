@@ -88,6 +88,7 @@ const BY_ADDRESS: { part: string; codes: ProblemCode[] }[] = [
 const DECLARED = [
   code(400, 'malformed-body', 'the body is not UTF-8 text'),
   code(400, 'malformed-csv', 'the body is not CSV'),
+  code(403, 'source-not-allowed', 'the key may not push for this source'),
   code(403, 'other-utility', 'only an operator of the installation may reach another utility'),
   code(404, 'contact-not-found', 'no such contact of the account'),
   code(404, 'delivery-not-found', 'no such delivery of the utility or of the key\'s sources'),

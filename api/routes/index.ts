@@ -5,6 +5,7 @@ import { changeRoutes } from './changes.js'
 import { completenessRoutes } from './completeness.js'
 import { contactRoutes } from './contacts.js'
 import { deliveryRoutes } from './deliveries.js'
+import { eventRoutes } from './events.js'
 import { explainRoutes } from './explain.js'
 import { keyRoutes } from './keys.js'
 import { messageRoutes } from './messages.js'
@@ -27,5 +28,5 @@ export const adminRoutes: readonly RouteModule[] = [
 export const apiRoutes: readonly RouteModule[] = [
   ...adminRoutes,
   usageRoutes, summaryRoutes, changeRoutes, completenessRoutes, systemLoadRoutes, explainRoutes,
-  thresholdRoutes, alertRoutes, contactRoutes, messageRoutes,
+  thresholdRoutes, alertRoutes, contactRoutes, messageRoutes, eventRoutes,
 ]
