@@ -2,7 +2,8 @@ import type pg from 'pg'
 import { distinctAscending } from './distinct.js'
 import { LoadDifference } from './load.js'
 import type { BlockChange } from './merge-pieces.js'
-import type { ChannelRef, MeterRef, RegistryMap } from './registry-map.js'
+import { Quantity } from './quantity.js'
+import { isEnergy, type ChannelRef, type MeterRef, type RegistryMap } from './registry-map.js'
 import { difference } from './spans.js'
 import { blockKey, insertBlocks, insertRevisions, readBlocks, updateBlocks, type Revision } from './store/blocks.js'
 import { lockChannels, readChannelsOf, readSpans, settleSpans } from './store/channels.js'
@@ -47,7 +48,7 @@ export async function applyChanges(client: pg.PoolClient, set: ChangeSet): Promi
   const load = set.load ?? new LoadDifference(set.zone)
   const alone = changes.filter((c) => !set.shared.has(c.channel.channelId))
   for (const c of alone) {
-    if (!c.channel.meter.isMain) continue
+    if (!c.channel.meter.isMain || !isEnergy(c.channel)) continue
     load.add(c.after, c.channel.flow, null, 1)
     if (c.before !== null) load.add(c.before, c.channel.flow, null, -1)
   }
@@ -77,22 +78,21 @@ interface TouchedDay {
 async function applySpans(client: pg.PoolClient, set: ChangeSet, load: LoadDifference): Promise<TouchedDay[]> {
   const touched = set.changes.filter((c) => set.shared.has(c.channel.channelId))
   const meters = new Map<number, MeterRef>()
-  const flows = new Map<number, Set<number>>()
+  const kinds = new Set<string>()
   for (const c of touched) {
     meters.set(c.channel.meter.meterId, c.channel.meter)
-    const known = flows.get(c.channel.meter.meterId) ?? new Set()
-    flows.set(c.channel.meter.meterId, known.add(c.channel.flow))
+    kinds.add(kindOf(c.channel.meter.meterId, c.channel))
   }
   const all = await readChannelsOf(client, [...meters.keys()])
   const groups = new Map<string, ChannelRef[]>()
   const refs = new Map<number, ChannelRef>()
   for (const c of all) {
-    if (flows.get(c.meterId)?.has(c.flow) !== true) continue
+    const key = kindOf(c.meterId, c)
+    if (!kinds.has(key)) continue
     const meter = meters.get(c.meterId)!
     const ref: ChannelRef = meter.channels.find((m) => m.channelId === c.channelId) ??
-      { channelId: c.channelId, meter, flow: c.flow, intervalS: c.intervalS }
+      { channelId: c.channelId, meter, quantity: c.quantity, flow: c.flow, intervalS: c.intervalS }
     refs.set(c.channelId, ref)
-    const key = `${c.meterId}|${c.flow}`
     const group = groups.get(key)
     if (group === undefined) groups.set(key, [ref])
     else group.push(ref)
@@ -116,7 +116,7 @@ async function applySpans(client: pg.PoolClient, set: ChangeSet, load: LoadDiffe
   }
   const blocks = await readBlocks(client, extra.map((e) => e.ref.channelId), extra.map((e) => e.day))
   for (const c of changed.values()) {
-    if (!c.channel.meter.isMain) continue
+    if (!c.channel.meter.isMain || !isEnergy(c.channel)) continue
     load.add(c.after, c.channel.flow, after.get(c.channel.channelId)!, 1)
     if (c.before !== null) load.add(c.before, c.channel.flow, before.get(c.channel.channelId) ?? null, -1)
   }
@@ -125,11 +125,16 @@ async function applySpans(client: pg.PoolClient, set: ChangeSet, load: LoadDiffe
     const block = blocks.get(blockKey(ref.channelId, day))
     if (block === undefined) continue
     days.push({ meter: ref.meter, day, restated: true })
-    if (!ref.meter.isMain) continue
+    if (!ref.meter.isMain || !isEnergy(ref)) continue
     load.add(block, ref.flow, after.get(ref.channelId)!, 1)
     load.add(block, ref.flow, before.get(ref.channelId) ?? null, -1)
   }
   return days
+}
+
+/** Channels of one meter, quantity and flow: of them one counts at any instant. */
+function kindOf(meterId: number, { quantity = Quantity.energy, flow }: Pick<ChannelRef, 'quantity' | 'flow'>): string {
+  return `${meterId}|${quantity}|${flow}`
 }
 
 /** Stored days of a channel that overlap a stretch of time. */

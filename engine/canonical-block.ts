@@ -1,3 +1,4 @@
+import { unitOfQuantity } from './quantity.js'
 import { flowNames, MISSING, qualityName, type FlowCode, type ReadBatch } from './read-batch.js'
 
 /**
@@ -19,7 +20,7 @@ export function canonicalBlock(batch: ReadBatch, b: number, offset: number, coun
   const head: Record<string, unknown> = {
     meter: batch.meters[b], start: new Date(startS * 1000).toISOString(), intervalSeconds: interval,
   }
-  const tail: Record<string, unknown> = { unit: 'kWh', flow: flowNames[batch.flow[b] as FlowCode] }
+  const tail: Record<string, unknown> = { unit: unitOfQuantity(batch.quantity[b]), flow: flowNames[batch.flow[b] as FlowCode] }
   const quality = qualities(batch, b, from, to)
   if (quality !== 'actual') tail.quality = quality
   if (batch.version[b] > 0) tail.capturedAt = versionText(batch.version[b])

@@ -1,11 +1,14 @@
 import type pg from 'pg'
 import { applyChanges } from './apply-changes.js'
 import { distinctAscending } from './distinct.js'
-import { mergePieces, type MergeOutput } from './merge-pieces.js'
+import { mergePieces, type MergeOutput, type Tally } from './merge-pieces.js'
+import { storeEvents, type MeterEvent } from './events.js'
 import { planBatch, type Piece, type Plan } from './plan.js'
 import { ApiError, type RecordProblem } from './problem.js'
 import { MISSING, type ReadBatch } from './read-batch.js'
 import type { Receipt } from './receipt.js'
+import { NO_REGISTERS, type RegisterBatch } from './register-batch.js'
+import { planRegisters, settleRegisters, type RegisterOffer } from './registers.js'
 import { RegistryMap, type ChannelRef } from './registry-map.js'
 import type { SourceSettings } from './source-settings.js'
 import { blockKey, readBlocks } from './store/blocks.js'
@@ -13,6 +16,7 @@ import { lockChannels, makeChannels, markShared } from './store/channels.js'
 import { REGISTRY_LOCK } from './store/db.js'
 import { claimId, claimKeys, claimVersions, clean, extendDelivery, insertDeliveries, insertQuarantine, openDeliveries, readReceipt,
   readReceipts, retakeKey, acceptedMsOf, type DeliveryRow, type QuarantineRow } from './store/deliveries.js'
+import { lockMeters } from './store/registers.js'
 import type { Storage } from './store/storage.js'
 import type { NotifySecrets } from './contacts/seal.js'
 import { getZone, type Zone } from './time/zone.js'
@@ -21,6 +25,9 @@ import { parseDay } from './time/text.js'
 /** What a decoder made of a body, or of a part of one. */
 export interface DecodedBody {
   batch: ReadBatch
+  /** Reads that are no intervals; none where not given. */
+  registers?: RegisterBatch
+  events?: readonly MeterEvent[]
   problems: RecordProblem[]
   /** Values rounded by the source's `round` setting. */
   rounded: number
@@ -144,7 +151,7 @@ export async function commitGroup(
   }
   await client.query('commit')
   // Only now: channels of a transaction that was rolled back do not exist.
-  for (const c of made) map.addChannel(c.meterId, c.channelId, c.flow, c.intervalS)
+  for (const c of made) map.addChannel(c.meterId, c.channelId, c.flow, c.intervalS, c.quantity)
   for (const [i, first] of repeats) {
     const outcome = outcomes[first]
     outcomes[i] = outcome?.status === 'settled' ? { status: 'repeated', receipt: outcome.receipt } : outcome
@@ -163,6 +170,7 @@ interface Entry {
   decoded: DecodedBody
   received: number
   plan: Plan
+  registers: RegisterOffer[]
 }
 
 /**
@@ -221,12 +229,19 @@ function planEntry(
 ): Entry {
   const decoded = planned.has(submission.decoded.batch) ? submission.redecode() : submission.decoded
   planned.add(decoded.batch)
-  const received = countReads(decoded.batch) + decoded.problems.reduce((sum, p) => sum + p.reads, 0)
-  const plan = planBatch(decoded.batch, {
+  const { registers = NO_REGISTERS, events = [] } = decoded
+  const received = countReads(decoded.batch) + registers.count + events.length + decoded.problems.reduce((sum, p) => sum + p.reads, 0)
+  const context = {
     map, zone: utility.zone, nowS: world.now() / 1000, horizonDay: utility.horizonDay, toleranceS: world.toleranceS,
     unknownMeters: submission.settings.unknownMeters, multiplierApplied: submission.settings.multiplierApplied, delivery,
-  })
-  return { submission, index, deliveryNo, version, decoded, received, plan }
+  }
+  const plan = planBatch(decoded.batch, context)
+  const others = planRegisters(registers, context, version)
+  for (const name of others.unknown) plan.unknown.add(name)
+  plan.problems.push(...others.problems)
+  plan.fromS = Math.min(plan.fromS, others.fromS)
+  plan.toS = Math.max(plan.toS, others.toS)
+  return { submission, index, deliveryNo, version, decoded, received, plan, registers: others.offers }
 }
 
 function countReads(batch: ReadBatch): number {
@@ -247,6 +262,12 @@ async function settleEntries(
   if (accounts.length > 0) {
     await client.query('select 1 from account where account_id = any($1::int[]) order by account_id for no key update', [accounts])
   }
+  const registers = entries.flatMap((e) => e.registers)
+  if (registers.length > 0) {
+    // With the meters of channels yet to be made, which are locked too: all at once, in one order.
+    const makers = pieces.filter((p) => p.channel.channelId < 0).map((p) => p.channel.meter.meterId)
+    await lockMeters(client, [...registers.map((o) => o.meter.meterId), ...makers])
+  }
   const { shared, made } = await resolveChannels(client, utilityId, pieces)
   pieces.sort((a, b) => a.channel.channelId - b.channel.channelId || a.day - b.day || a.delivery - b.delivery)
   const stored = await readStored(client, pieces)
@@ -255,6 +276,8 @@ async function settleEntries(
     pieces, stored, atUs,
     deliveries: entries.map((e) => ({ batch: e.decoded.batch, deliveryNo: e.deliveryNo, version: e.version })),
   })
+  await settleRegisters(client, registers, entries.map((e) => e.deliveryNo), merged.tallies, atUs)
+  for (const [k, e] of entries.entries()) await settleEvents(client, utilityId, e, merged.tallies[k], atUs)
   const last = entries[entries.length - 1]
   await applyChanges(client, {
     utilityId, zone: utility.zone, map, secrets: world.secrets, now: world.now, shared,
@@ -267,6 +290,16 @@ async function settleEntries(
   for (const e of entries) await e.submission.after?.(client, e.deliveryNo)
   const receipts = await readReceipts(client, entries.map((e) => e.submission.deliveryId), utility.zone.name)
   return { receipts, made }
+}
+
+async function settleEvents(client: pg.PoolClient, utilityId: number, e: Entry, tally: Tally, atUs: number): Promise<void> {
+  const { events = [] } = e.decoded
+  if (events.length === 0) return
+  const { rows: [{ name }] } = await client.query<{ name: string }>('select name from source where source_id = $1', [e.submission.sourceId])
+  const origin = { utilityId, source: name, deliveryId: e.submission.deliveryId, now: new Date(atUs / 1000) }
+  const { stored, duplicate } = await storeEvents(client, origin, events)
+  tally.stored += stored
+  tally.duplicate += duplicate
 }
 
 /** Accounts with thresholds that the pieces touch, ascending: the order in which everybody locks them. */

@@ -1,7 +1,8 @@
 import { canonicalBlock } from './canonical-block.js'
+import { isScaledByMultiplier, Quantity, type QuantityCode } from './quantity.js'
 import type { RecordProblem } from './problem.js'
 import { Flow, flowNames, MAX_MANTISSA, MISSING, type FlowCode, type ReadBatch } from './read-batch.js'
-import type { ChannelRef, MeterRef, RegistryMap } from './registry-map.js'
+import { isChannel, type ChannelRef, type MeterRef, type RegistryMap } from './registry-map.js'
 import { dayText } from './time/text.js'
 import type { Zone } from './time/zone.js'
 
@@ -84,7 +85,7 @@ function planBlock(batch: ReadBatch, b: number, context: PlanContext, plan: Plan
     }))
     return
   }
-  const factor = context.multiplierApplied ? 1 : meter.multiplier
+  const factor = context.multiplierApplied || !isScaledByMultiplier(batch.quantity[b]) ? 1 : meter.multiplier
   if (factor !== 1 && !fits(batch, b, factor)) {
     plan.problems.push(refusal(batch, b, {
       code: 'value-range', outcome: 'quarantined',
@@ -92,7 +93,7 @@ function planBlock(batch: ReadBatch, b: number, context: PlanContext, plan: Plan
     }))
     return
   }
-  if (batch.flow[b] !== Flow.net) refuseNegative(batch, b, plan)
+  if (batch.flow[b] !== Flow.net && batch.quantity[b] === Quantity.energy) refuseNegative(batch, b, plan)
   const interval = batch.intervalS[b]
   const startS = onGrid(batch.startS[b], interval, context)
   if (startS === undefined) {
@@ -153,7 +154,7 @@ function splitByDay(
     const count = Math.min(left, slots - slot)
     if (day < context.horizonDay || day < FIRST_DAY) refusePast(batch, b, offset, count, day, plan)
     else if (hasReads(batch, offset, count)) {
-      channel ??= channelOf(meter, batch.flow[b] as FlowCode, interval)
+      channel ??= channelOf(meter, batch, b)
       plan.pieces.push({ channel, day, firstS, slots, slot, count, offset, block: b, delivery: context.delivery })
       if (at < plan.fromS) plan.fromS = at
       if (at + count * interval > plan.toS) plan.toS = at + count * interval
@@ -169,7 +170,7 @@ function splitDaily(
   batch: ReadBatch, b: number, startS: number, meter: MeterRef, context: PlanContext, plan: Plan,
 ): void {
   let day = context.zone.dayOf(startS)
-  const channel = channelOf(meter, batch.flow[b] as FlowCode, DAY_S)
+  const channel = channelOf(meter, batch, b)
   for (let i = 0; i < batch.length[b]; i++, day++) {
     const offset = batch.offset[b] + i
     while (context.zone.dayStart(day + 1) === context.zone.dayStart(day)) day++
@@ -194,9 +195,12 @@ function splitDaily(
 }
 
 /** The meter's channel, or a new one that the settling transaction has yet to create. */
-function channelOf(meter: MeterRef, flow: FlowCode, intervalS: number): ChannelRef {
-  for (const c of meter.channels) if (c.flow === flow && c.intervalS === intervalS) return c
-  return { channelId: -1, meter, flow, intervalS }
+function channelOf(meter: MeterRef, batch: ReadBatch, b: number): ChannelRef {
+  const flow = batch.flow[b] as FlowCode
+  const quantity = batch.quantity[b] as QuantityCode
+  const intervalS = batch.intervalS[b]
+  for (const c of meter.channels) if (isChannel(c, flow, intervalS, quantity)) return c
+  return { channelId: -1, meter, quantity, flow, intervalS }
 }
 
 /** Energy delivered or received cannot be negative: such reads alone are refused, neighbours together. */
@@ -262,7 +266,7 @@ function hasReads(batch: ReadBatch, offset: number, count: number): boolean {
 }
 
 /** A multiplier as a whole factor and a power of ten: 0.6 is 6 x 10^-1. */
-function decimalFactor(multiplier: number): { factor: number; shift: number } {
+export function decimalFactor(multiplier: number): { factor: number; shift: number } {
   let shift = 0
   while (shift < 9 && !Number.isInteger(round9(multiplier * 10 ** shift))) shift++
   return { factor: Math.round(multiplier * 10 ** shift), shift }

@@ -1,8 +1,11 @@
+import { Quantity, type QuantityCode } from './quantity.js'
+
 /**
  * The columnar batch: the one shape that flows from a decoder to settlement.
  *
  * A batch is a list of blocks; a block is consecutive reads of one channel. All instants are integral seconds since the
- * Unix epoch (UTC). Values are int32 mantissas: value = mantissa x 10^exponent kWh, exponent per block.
+ * Unix epoch (UTC). Values are int32 mantissas: value = mantissa x 10^exponent of the quantity's unit (kWh for energy),
+ * exponent per block.
  */
 
 /** A read that is not there: never zero. */
@@ -53,6 +56,8 @@ export interface ReadBatch {
   /** Interval length in seconds; 86400 for a local day of whatever length. */
   readonly intervalS: Int32Array
   readonly flow: Uint8Array
+  /** What is measured: quantity.ts. */
+  readonly quantity: Uint8Array
   /** Lane that every read of the block has, where `lanes` is null. */
   readonly lane: Int16Array
   /** Power of ten of the block's mantissas. */
@@ -80,6 +85,8 @@ export interface BlockHead {
   startS: number
   intervalS: number
   flow: FlowCode
+  /** Energy where not given. */
+  quantity?: QuantityCode
   lane: number
   exponent: number
   version: number
@@ -100,6 +107,7 @@ export class ReadBatchBuilder {
   #startS: Float64Array
   #intervalS: Int32Array
   #flow: Uint8Array
+  #quantity: Uint8Array
   #lane: Int16Array
   #exponent: Int8Array
   #version: Float64Array
@@ -117,6 +125,7 @@ export class ReadBatchBuilder {
     this.#startS = new Float64Array(blockHint)
     this.#intervalS = new Int32Array(blockHint)
     this.#flow = new Uint8Array(blockHint)
+    this.#quantity = new Uint8Array(blockHint)
     this.#lane = new Int16Array(blockHint)
     this.#exponent = new Int8Array(blockHint)
     this.#version = new Float64Array(blockHint)
@@ -191,6 +200,7 @@ export class ReadBatchBuilder {
     this.#startS[b] = head.startS
     this.#intervalS[b] = head.intervalS
     this.#flow[b] = head.flow
+    this.#quantity[b] = head.quantity ?? Quantity.energy
     this.#lane[b] = head.lane
     this.#exponent[b] = head.exponent
     this.#version[b] = head.version
@@ -224,6 +234,7 @@ export class ReadBatchBuilder {
       startS: this.#startS,
       intervalS: this.#intervalS,
       flow: this.#flow,
+      quantity: this.#quantity,
       lane: this.#lane,
       exponent: this.#exponent,
       version: this.#version,
@@ -242,6 +253,7 @@ export class ReadBatchBuilder {
     this.#startS = grow(this.#startS, Float64Array, n)
     this.#intervalS = grow(this.#intervalS, Int32Array, n)
     this.#flow = grow(this.#flow, Uint8Array, n)
+    this.#quantity = grow(this.#quantity, Uint8Array, n)
     this.#lane = grow(this.#lane, Int16Array, n)
     this.#exponent = grow(this.#exponent, Int8Array, n)
     this.#version = grow(this.#version, Float64Array, n)

@@ -1,3 +1,4 @@
+import { Quantity, type QuantityCode } from './quantity.js'
 import { type FlowCode } from './read-batch.js'
 import type { Queryable } from './store/db.js'
 
@@ -6,6 +7,8 @@ export interface ChannelRef {
   /** -1 until the settling transaction creates it. */
   channelId: number
   meter: MeterRef
+  /** Energy where not given: what counts into usage, load and thresholds. */
+  quantity?: QuantityCode
   flow: FlowCode
   intervalS: number
 }
@@ -46,6 +49,7 @@ interface AssignmentRow {
 interface ChannelRow {
   channel_id: number
   meter_id: number
+  quantity: QuantityCode
   flow: FlowCode
   interval_s: number
 }
@@ -100,8 +104,8 @@ export class RegistryMap {
          from meter_assignment a join meter m using (meter_id)
         where m.utility_id = $1 and m.epoch > $2 order by a.meter_id, a.from_at`, [this.utilityId, since])
     const channels = await db.query<ChannelRow>(
-      `select c.channel_id, c.meter_id, c.flow, c.interval_s from channel c join meter m using (meter_id)
-        where m.utility_id = $1 and m.epoch > $2 and c.quantity = 1 order by c.channel_id`, [this.utilityId, since])
+      `select c.channel_id, c.meter_id, c.quantity, c.flow, c.interval_s from channel c join meter m using (meter_id)
+        where m.utility_id = $1 and m.epoch > $2 order by c.channel_id`, [this.utilityId, since])
     const watched = await db.query<{ account_id: number; thresholds: number }>(
       'select account_id, thresholds from account where utility_id = $1 and epoch > $2 and (thresholds > 0 or $2 >= 0)',
       [this.utilityId, since])
@@ -110,7 +114,7 @@ export class RegistryMap {
       this.#byId.get(row.meter_id)!.assignments.push({
         accountId: row.account_id, fromS: row.from_s, toS: row.to_s ?? Infinity })
     }
-    for (const row of channels.rows) this.addChannel(row.meter_id, row.channel_id, row.flow, row.interval_s)
+    for (const row of channels.rows) this.addChannel(row.meter_id, row.channel_id, row.flow, row.interval_s, row.quantity)
     for (const row of watched.rows) {
       if (row.thresholds > 0) this.#watched.add(row.account_id)
       else this.#watched.delete(row.account_id)
@@ -119,11 +123,13 @@ export class RegistryMap {
   }
 
   /** Enters a channel that is known to be committed, or that this transaction just made. */
-  addChannel(meterId: number, channelId: number, flow: FlowCode, intervalS: number): ChannelRef {
+  addChannel(
+    meterId: number, channelId: number, flow: FlowCode, intervalS: number, quantity: QuantityCode = Quantity.energy,
+  ): ChannelRef {
     const meter = this.#byId.get(meterId)!
-    let channel = meter.channels.find((c) => c.flow === flow && c.intervalS === intervalS)
+    let channel = meter.channels.find((c) => isChannel(c, flow, intervalS, quantity))
     if (channel === undefined) {
-      channel = { channelId, meter, flow, intervalS }
+      channel = { channelId, meter, quantity, flow, intervalS }
       meter.channels.push(channel)
     }
     channel.channelId = channelId
@@ -145,4 +151,14 @@ export class RegistryMap {
     for (const name of names) this.#byName.set(name, meter)
     this.#aliasesOf.set(row.meter_id, names)
   }
+}
+
+/** Whether a channel is the one of that quantity, flow and interval length. */
+export function isChannel(c: ChannelRef, flow: FlowCode, intervalS: number, quantity: QuantityCode): boolean {
+  return c.flow === flow && c.intervalS === intervalS && (c.quantity ?? Quantity.energy) === quantity
+}
+
+/** True for channels of energy: only they count into usage totals, load and thresholds. */
+export function isEnergy(c: ChannelRef): boolean {
+  return c.quantity === undefined || c.quantity === Quantity.energy
 }

@@ -5,6 +5,7 @@ import { beginSettling, type CommitWorld } from './commit.js'
 import { LoadDifference } from './load.js'
 import type { BlockChange } from './merge-pieces.js'
 import { ApiError } from './problem.js'
+import type { QuantityCode } from './quantity.js'
 import { MISSING, rankOf, type FlowCode } from './read-batch.js'
 import type { Receipt } from './receipt.js'
 import { RegistryMap, type ChannelRef } from './registry-map.js'
@@ -12,6 +13,7 @@ import { cloneBlock, restoreSlots, type Block, type SlotRecord } from './settle.
 import { blockKey, blocksOfDelivery, intArray, readBlocks, readRevisions, RevisionKind, type Revision, type StoredRevision }
   from './store/blocks.js'
 import { lockChannels } from './store/channels.js'
+import { withdrawRegisters } from './store/registers.js'
 import { isRetryable, onConnection, type Pool } from './store/db.js'
 import { acceptedMsOf, insertDeliveries, readReceipt } from './store/deliveries.js'
 
@@ -90,6 +92,7 @@ async function withdrawOnce(pool: Pool, world: CommitWorld, what: Withdrawal): P
         alerts.retracted += effect.retracted
       }
     }
+    slots += await withdrawRegisters(client, delivery.delivery_no, atUs)
     await client.query('update delivery set withdrawn_at = clock_timestamp() where delivery_id = $1 and accepted_at = $2',
       [what.deliveryId, new Date(acceptedMsOf(what.deliveryId))])
     await insertDeliveries(client, [{
@@ -124,10 +127,10 @@ async function lockDelivery(client: pg.PoolClient, what: Withdrawal): Promise<De
 }
 
 async function channelRefs(client: pg.PoolClient, map: RegistryMap, ids: readonly number[]): Promise<Map<number, ChannelRef>> {
-  const { rows } = await client.query<{ channel_id: number; meter_id: number; flow: FlowCode; interval_s: number }>(
-    `select channel_id, meter_id, flow, interval_s from channel where (meter_id, quantity, flow) in (
+  const { rows } = await client.query<{ channel_id: number; meter_id: number; quantity: QuantityCode; flow: FlowCode; interval_s: number }>(
+    `select channel_id, meter_id, quantity, flow, interval_s from channel where (meter_id, quantity, flow) in (
        select meter_id, quantity, flow from channel where channel_id = any($1::int[]))`, [intArray([...new Set(ids)])])
-  return new Map(rows.map((r) => [r.channel_id, map.addChannel(r.meter_id, r.channel_id, r.flow, r.interval_s)]))
+  return new Map(rows.map((r) => [r.channel_id, map.addChannel(r.meter_id, r.channel_id, r.flow, r.interval_s, r.quantity)]))
 }
 
 async function takeBack(

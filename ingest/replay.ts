@@ -84,7 +84,8 @@ async function settleRows(settler: Settler, pool: Pool, task: ReplayTask, rows: 
   const bytes = Buffer.from(rows.map((r) => r.record).join('\n'))
   const decode = (): ReturnType<typeof ndjson.decode> => {
     const decoded = ndjson.decode(bytes, context, null, true)
-    const { batch } = decoded
+    const { batch, registers } = decoded
+    for (let i = 0; i < registers.count; i++) if (registers.version[i] === 0) registers.version[i] = rows[registers.place[i] - 1].version
     for (let b = 0; b < batch.count; b++) if (batch.version[b] === 0) batch.version[b] = rows[batch.place[b] - 1].version
     return decoded
   }

@@ -1,7 +1,9 @@
 import { createHash, randomUUID } from 'node:crypto'
 import type { CommitWorld, DecodedBody, Submission } from '../engine/commit.js'
 import type { RecordProblem } from '../engine/problem.js'
+import { Quantity, type QuantityName } from '../engine/quantity.js'
 import { Flow, MISSING, Quality, ReadBatchBuilder, type FlowName, type QualityName, type ReadBatch } from '../engine/read-batch.js'
+import { RegisterBatchBuilder, type RegisterBatch, type RegisterEntry } from '../engine/register-batch.js'
 import type { Receipt } from '../engine/receipt.js'
 import { Settler, type SettleResult } from '../engine/settler.js'
 import { sourceSettings, type SourceSettings } from '../engine/source-settings.js'
@@ -23,6 +25,8 @@ export interface PlainBlock {
   /** Power of ten of the mantissas, kWh; -3 (watt-hours) where not given. */
   exponent?: number
   flow?: FlowName
+  /** Energy where not given. */
+  quantity?: QuantityName
   /** One for all, or one per slot. */
   quality?: QualityName | readonly QualityName[]
   /** Microseconds, where the source stated it. */
@@ -41,6 +45,8 @@ export interface SettleOptions {
   final?: boolean
   /** Problems that the decoder found besides the blocks. */
   problems?: RecordProblem[]
+  /** Register reads besides the blocks. */
+  registers?: readonly PlainRegister[]
   after?: Submission['after']
 }
 
@@ -178,10 +184,10 @@ export async function testWorld(pool: Pool, now: () => number): Promise<CommitWo
 export function submissionOf(
   blocks: readonly PlainBlock[], source: TestSource, nowMs: number, options: SettleOptions = {},
 ): Submission {
-  const body = JSON.stringify(blocks)
+  const body = JSON.stringify([blocks, options.registers])
   const sha256 = createHash('sha256').update(body).digest()
   const decode = (): DecodedBody => ({
-    batch: batchOf(blocks), problems: (options.problems ?? []).map((p) => ({ ...p })), rounded: 0 })
+    batch: batchOf(blocks), registers: registersOf(options.registers ?? []), problems: (options.problems ?? []).map((p) => ({ ...p })), rounded: 0 })
   const final = options.final ?? true
   return {
     deliveryId: options.deliveryId ?? uuidv7(nowMs), sourceId: source.sourceId, settings: source.settings,
@@ -193,13 +199,40 @@ export function submissionOf(
   }
 }
 
+/** A cumulative register's read, or with `from` a period's consumption. */
+export interface PlainRegister {
+  meter: string
+  at: number | string
+  from?: string
+  mantissa: number
+  exponent?: number
+  quantity?: QuantityName
+  flow?: FlowName
+  tou?: string
+  quality?: QualityName
+  version?: number
+}
+
+export function registersOf(registers: readonly PlainRegister[]): RegisterBatch {
+  const builder = new RegisterBatchBuilder()
+  registers.forEach((r, i) => {
+    const entry: RegisterEntry = {
+      meter: r.meter, tou: r.tou ?? '', quantity: Quantity[r.quantity ?? 'energy'], flow: Flow[r.flow ?? 'delivered'],
+      atS: typeof r.at === 'string' ? Date.parse(r.at) / 1000 : r.at, fromS: r.from === undefined ? NaN : Date.parse(r.from) / 1000,
+      mantissa: r.mantissa, exponent: r.exponent ?? 0, lane: Quality[r.quality ?? 'actual'], version: r.version ?? 0, place: i + 1,
+    }
+    builder.add(entry)
+  })
+  return builder.finish()
+}
+
 export function batchOf(blocks: readonly PlainBlock[]): ReadBatch {
   const builder = new ReadBatchBuilder(4, 16)
   blocks.forEach((b, i) => {
     const { quality = 'actual' } = b
     builder.addBlock({
       meter: b.meter, startS: typeof b.start === 'string' ? Date.parse(b.start) / 1000 : b.start, intervalS: b.intervalS ?? 900,
-      flow: Flow[b.flow ?? 'delivered'], lane: typeof quality === 'string' ? Quality[quality] : 0, exponent: b.exponent ?? -3,
+      flow: Flow[b.flow ?? 'delivered'], quantity: Quantity[b.quantity ?? 'energy'], lane: typeof quality === 'string' ? Quality[quality] : 0, exponent: b.exponent ?? -3,
       version: b.version ?? 0, place: i + 1, rawFrom: 0, rawTo: 0,
     }, b.values.map((v) => v ?? MISSING), typeof quality === 'string' ? undefined : quality.map((q) => Quality[q]))
   })

@@ -1,3 +1,4 @@
+import { Quantity, type QuantityCode } from '../quantity.js'
 import type { ChannelRef } from '../registry-map.js'
 import type { FlowCode } from '../read-batch.js'
 import { spansOf, type ChannelReach } from '../spans.js'
@@ -6,7 +7,14 @@ import type { Queryable } from './db.js'
 
 /** Channels: making them, locking them, and which of several counts. */
 
-const ENERGY = 1
+/** A channel that stands in the database. */
+export interface StoredChannel {
+  meterId: number
+  channelId: number
+  quantity: QuantityCode
+  flow: FlowCode
+  intervalS: number
+}
 
 /**
  * Makes the channels that do not exist yet and fills in their ids. The meters are locked first, in id order, so that two
@@ -15,12 +23,12 @@ const ENERGY = 1
  */
 export async function makeChannels(
   db: Queryable, utilityId: number, refs: readonly ChannelRef[],
-): Promise<{ meterId: number; channelId: number; flow: FlowCode; intervalS: number }[]> {
+): Promise<StoredChannel[]> {
   const meterIds = [...new Set(refs.map((r) => r.meter.meterId))].sort((a, b) => a - b)
   await db.query('select 1 from meter where meter_id = any($1::int[]) order by meter_id for no key update', [intArray(meterIds)])
   const wanted = new Map<string, ChannelRef[]>()
   for (const r of refs) {
-    const key = `${r.meter.meterId}|${r.flow}|${r.intervalS}`
+    const key = `${r.meter.meterId}|${r.quantity ?? Quantity.energy}|${r.flow}|${r.intervalS}`
     const list = wanted.get(key)
     if (list === undefined) wanted.set(key, [r])
     else list.push(r)
@@ -28,14 +36,14 @@ export async function makeChannels(
   const distinct = [...wanted.values()].map((list) => list[0])
   await db.query(
     `insert into channel (utility_id, meter_id, quantity, flow, interval_s)
-     select $1, meter_id, ${ENERGY}, flow, interval_s
-       from unnest($2::int[], $3::smallint[], $4::int[]) as n(meter_id, flow, interval_s)
-      order by meter_id, flow, interval_s on conflict do nothing`,
-    [utilityId, intArray(distinct.map((r) => r.meter.meterId)), intArray(distinct.map((r) => r.flow)),
-      intArray(distinct.map((r) => r.intervalS))])
+     select $1, meter_id, quantity, flow, interval_s
+       from unnest($2::int[], $3::smallint[], $4::smallint[], $5::int[]) as n(meter_id, quantity, flow, interval_s)
+      order by meter_id, quantity, flow, interval_s on conflict do nothing`,
+    [utilityId, intArray(distinct.map((r) => r.meter.meterId)), intArray(distinct.map((r) => r.quantity ?? Quantity.energy)),
+      intArray(distinct.map((r) => r.flow)), intArray(distinct.map((r) => r.intervalS))])
   const made = await readChannelsOf(db, meterIds)
   for (const c of made) {
-    for (const ref of wanted.get(`${c.meterId}|${c.flow}|${c.intervalS}`) ?? []) ref.channelId = c.channelId
+    for (const ref of wanted.get(`${c.meterId}|${c.quantity}|${c.flow}|${c.intervalS}`) ?? []) ref.channelId = c.channelId
   }
   return made
 }
@@ -90,7 +98,7 @@ export async function readSpans(db: Queryable, channelIds: readonly number[]): P
 
 /**
  * Works out anew, from the blocks that stand, how far shared channels reach and which counts when, and stores it.
- * @param groups channels by meter and flow, each group whole
+ * @param groups channels by meter, quantity and flow, each group whole
  * @returns the new spans per channel id
  */
 export async function settleSpans(
@@ -120,10 +128,11 @@ export async function settleSpans(
   await db.query('delete from channel_span where channel_id = any($1::int[])', [intArray(ids)])
   await db.query(
     `insert into channel_span (channel_id, meter_id, quantity, flow, from_at, to_at)
-     select channel_id, meter_id, ${ENERGY}, flow, to_timestamp(from_s), to_timestamp(to_s)
-       from unnest($1::int[], $2::int[], $3::smallint[], $4::float8[], $5::float8[]) as s(channel_id, meter_id, flow, from_s, to_s)`,
-    [flat.map((f) => f.r.channelId), flat.map((f) => f.r.meter.meterId), flat.map((f) => f.r.flow),
-      flat.map((f) => f.from), flat.map((f) => f.to)])
+     select channel_id, meter_id, quantity, flow, to_timestamp(from_s), to_timestamp(to_s)
+       from unnest($1::int[], $2::int[], $3::smallint[], $4::smallint[], $5::float8[], $6::float8[])
+         as s(channel_id, meter_id, quantity, flow, from_s, to_s)`,
+    [flat.map((f) => f.r.channelId), flat.map((f) => f.r.meter.meterId), flat.map((f) => f.r.quantity ?? Quantity.energy),
+      flat.map((f) => f.r.flow), flat.map((f) => f.from), flat.map((f) => f.to)])
   await db.query(
     `update channel c set first_at = to_timestamp(r.first_s), last_end = to_timestamp(r.end_s)
        from unnest($1::int[], $2::float8[], $3::float8[]) as r(channel_id, first_s, end_s) where c.channel_id = r.channel_id`,
@@ -134,9 +143,9 @@ export async function settleSpans(
 /** Every channel of these meters, also those that another process made and the map does not know yet. */
 export async function readChannelsOf(
   db: Queryable, meterIds: readonly number[],
-): Promise<{ meterId: number; channelId: number; flow: FlowCode; intervalS: number }[]> {
-  const { rows } = await db.query<{ channel_id: number; meter_id: number; flow: FlowCode; interval_s: number }>(
-    `select channel_id, meter_id, flow, interval_s from channel
-      where meter_id = any($1::int[]) and quantity = ${ENERGY} order by channel_id`, [intArray(meterIds)])
-  return rows.map((r) => ({ meterId: r.meter_id, channelId: r.channel_id, flow: r.flow, intervalS: r.interval_s }))
+): Promise<StoredChannel[]> {
+  const { rows } = await db.query<StoredChannel>(
+    `select channel_id as "channelId", meter_id as "meterId", quantity, flow, interval_s as "intervalS" from channel
+      where meter_id = any($1::int[]) order by channel_id`, [intArray(meterIds)])
+  return rows
 }

@@ -66,7 +66,7 @@ describe('maintenance', () => {
       await db.pool.query(`insert into channel_day (channel_id, day, first_at, interval_s, exponent, total, present, estimated, version, delivery_no, settled_at, vals)
         values (1, $1, now(), 900, -3, 0, 0, 0, 1, 1, now(), '{1}')`, [day])
       await db.pool.query("insert into system_load (utility_id, flow, hour, energy) values (1, 1, $1::date + interval '1 hour', 1)", [day])
-      await db.pool.query('insert into period_read (channel_id, start_at, end_at, exponent, value, version, delivery_no, settled_at) values (1, $1::date - 30, $1, 0, 1, 1, 1, now())', [day])
+      await db.pool.query('insert into period_read (meter_id, quantity, flow, start_at, end_at, value, version, delivery_no, settled_at) values (1, 1, 1, $1::date - 30, $1, 1, 1, 1, now())', [day])
     }
     const settings: RetentionSettings = { ...FOREVER, retentionReads: { months: 13 }, retentionQuarantine: { days: 15 }, retentionMessages: { days: 15 } }
     const result = await maintain(db.pool, storage, settings, NOW)

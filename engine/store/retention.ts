@@ -53,6 +53,9 @@ export async function maintain(pool: Pool, storage: Storage, settings: Retention
       const before = horizonMonth(retention, now)
       result.dropped[table] = await storage.dropBefore(table, before)
     }
+    if (settings.retentionRevisions !== null) {
+      result.deleted.register_revision = await prune(pool, 'register_revision', 'settled_at < $1', horizonInstant(settings.retentionRevisions, now))
+    }
     if (settings.retentionQuarantine !== null) {
       result.deleted.quarantine = await prune(pool, 'quarantine', 'at < $1', horizonInstant(settings.retentionQuarantine, now))
     }
@@ -99,6 +102,7 @@ async function dropReads(pool: Pool, storage: Storage, retention: Retention, now
   result.dropped.channel_day = await storage.dropBefore('channel_day', month)
   // A local day begins up to 14 hours before its date in UTC: the hours of the horizon's first day reach into the month before.
   result.dropped.system_load = await storage.dropBefore('system_load', month - 1)
+  result.deleted.register_read = await prune(pool, 'register_read', 'at < $1', new Date(firstDayOf(month) * MS_PER_DAY - MS_PER_DAY))
   result.deleted.period_read = await prune(pool, 'period_read', 'end_at < $1', new Date((firstDayOf(month) - 1) * MS_PER_DAY))
 }
 

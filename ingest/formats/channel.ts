@@ -1,3 +1,4 @@
+import type { QuantityCode } from '../../engine/quantity.js'
 import { MAX_MANTISSA, MISSING, type FlowCode, type ReadBatchBuilder } from '../../engine/read-batch.js'
 import { P10, USUAL_DECIMALS } from './decimal.js'
 import type { ChannelState, HeldReads } from './format.js'
@@ -41,7 +42,8 @@ export class Channel {
   readonly meter: string
   readonly flow: FlowCode
   readonly intervalS: number
-  /** The meter's next channel, of another flow or interval length. */
+  readonly quantity: QuantityCode
+  /** The meter's next channel, of another quantity, flow or interval length. */
   next: Channel | null = null
 
   /** Reads at repeated local times, in file order, and the start of the first read after them. */
@@ -71,16 +73,19 @@ export class Channel {
   /** The block's records stand together in the body. */
   #whole = true
 
-  constructor(meter: string, flow: FlowCode, intervalS: number, builder: ReadBatchBuilder, slabs: Slabs) {
+  constructor(
+    meter: string, flow: FlowCode, intervalS: number, quantity: QuantityCode, builder: ReadBatchBuilder, slabs: Slabs,
+  ) {
     this.meter = meter
     this.flow = flow
     this.intervalS = intervalS
+    this.quantity = quantity
     this.#builder = builder
     this.#slabs = slabs
   }
 
   /**
-   * Appends a read of mantissa x 10^-decimals kWh.
+   * Appends a read of mantissa x 10^-decimals of the quantity's unit.
    *
    * @param startS start of its interval, epoch seconds
    * @param version microseconds since the epoch, 0 where the source states none
@@ -134,6 +139,7 @@ export class Channel {
         startS: this.#startS,
         intervalS: this.intervalS,
         flow: this.flow,
+        quantity: this.quantity,
         lane: this.#lane,
         exponent: -this.#decimals,
         version: this.#version,

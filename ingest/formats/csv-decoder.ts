@@ -1,15 +1,16 @@
+import { Quantity, unitOf, type QuantityCode } from '../../engine/quantity.js'
 import { Flow, MAX_MANTISSA, Quality } from '../../engine/read-batch.js'
 import type { Channel } from './channel.js'
 import type { CsvRole } from './csv.js'
 import { deriveInterval } from './csv-interval.js'
-import { CsvRowReader } from './csv-row-reader.js'
+import { CsvRowReader, unpackUnit } from './csv-row-reader.js'
 import { CsvRows } from './csv-rows.js'
 import { P10, USUAL_DECIMALS } from './decimal.js'
 import type { DecodeContext, Decoded, FormatState } from './format.js'
 import { MeterTable } from './meter-table.js'
 import { ReadSink } from './sink.js'
 import { TimeReader } from './timestamps.js'
-import { intervalKind, meterFault, unitShift } from './words.js'
+import { intervalKind, meterFault } from './words.js'
 
 const METER = 0, TIME = 1, VALUE = 2, WORD = 3
 const COMMA = 44, LF = 10, CR = 13
@@ -34,7 +35,6 @@ export class CsvDecoder {
   readonly #isPlain: boolean
   readonly #isEnd: boolean
   readonly #defaultIntervalS: number
-  readonly #defaultShift: number
 
   // The row before: most of a row is what the last one was.
   #meter = -1
@@ -45,6 +45,8 @@ export class CsvDecoder {
   readonly #wordTo: Int32Array
   #intervalS: number
   #shift: number
+  #quantity: QuantityCode
+  #isRegister = false
   #flow: number = Flow.delivered
   #lane: number = Quality.actual
   #version = 0
@@ -65,9 +67,10 @@ export class CsvDecoder {
     this.#isEnd = !roles.includes('start')
     this.#isPlain = this.#isEnd || !roles.includes('end')
     this.#defaultIntervalS = ctx.defaultIntervalS ?? state?.derivedIntervalS ?? 0
-    this.#defaultShift = unitShift(ctx.defaultUnit ?? 'kWh') ?? NaN
     this.#intervalS = this.#defaultIntervalS
-    this.#shift = this.#defaultShift
+    const unit = unitOf(ctx.defaultUnit ?? 'kWh')
+    this.#shift = unit?.shift ?? NaN
+    this.#quantity = unit?.quantity ?? Quantity.energy
     this.#wordFrom = new Int32Array(roles.length)
     this.#wordTo = new Int32Array(roles.length)
     this.#reader = new CsvRowReader(this.#rows, bytes, this.#sink, roles, ctx.defaultUnit ?? 'kWh')
@@ -214,16 +217,17 @@ export class CsvDecoder {
       startS = localS - clock.offsetOn(Math.floor(localS / DAY_S))
       if (Number.isNaN(startS)) return false
     }
-    if (this.#intervalS === 0 || this.#meter < 0) return false
+    if (this.#intervalS === 0 || this.#meter < 0 || this.#isRegister) return false
     if (this.#isEnd) {
       if (this.#intervalS === DAY_S) return false
       startS -= this.#intervalS
     }
     let channel = this.#channel
-    if (channel === null || channel.flow !== this.#flow || channel.intervalS !== this.#intervalS) {
+    if (channel === null || channel.flow !== this.#flow || channel.intervalS !== this.#intervalS
+      || channel.quantity !== this.#quantity) {
       if (intervalKind(this.#intervalS) !== 'grid') return false
       const flow = this.#flow === 1 ? Flow.delivered : this.#flow === 2 ? Flow.received : Flow.net
-      channel = this.#sink.channel(this.#meters.meters[this.#meter], flow, this.#intervalS)
+      channel = this.#sink.channel(this.#meters.meters[this.#meter], flow, this.#intervalS, this.#quantity)
       this.#channel = this.#meters.channels[this.#meter] = channel
     }
     channel.append(startS, mantissa, decimals, this.#lane, this.#version, this.#line + 1, rowFrom, rowTo)
@@ -270,7 +274,14 @@ export class CsvDecoder {
     const value = this.#reader.word(this.#roles[i], from, p, this.#defaultIntervalS)
     if (value === undefined) return -1
     switch (this.#roles[i]) {
-      case 'unit': this.#shift = value; break
+      case 'unit': {
+        const unit = unpackUnit(value)
+        this.#shift = unit.shift
+        this.#quantity = unit.quantity
+        break
+      }
+      case 'kind': this.#isRegister = value === 1; break
+      case 'tou': break
       case 'flow': this.#flow = value; break
       case 'quality': this.#lane = value; break
       case 'intervalSeconds': this.#intervalS = value; break

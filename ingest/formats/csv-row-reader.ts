@@ -1,3 +1,4 @@
+import { Quantity, unitOf, unitWords, type QuantityCode, type Unit } from '../../engine/quantity.js'
 import { Flow, Quality, type FlowCode } from '../../engine/read-batch.js'
 import type { CsvRole } from './csv.js'
 import type { CsvRows } from './csv-rows.js'
@@ -7,8 +8,20 @@ import { fitText } from './number-text.js'
 import type { ReadSink, RecordFacts, RecordTime } from './sink.js'
 import { localText, TimeReader, utcText } from './timestamps.js'
 import {
-  flowOf, flowWords, intervalKind, meterFault, qualityOf, qualityWords, show, TIME_HELP, unitShift, unitWords,
+  flowOf, flowWords, intervalKind, meterFault, qualityOf, qualityWords, show, TIME_HELP,
 } from './words.js'
+
+/** A row's facts; of a register its label too. */
+type CsvFacts = RecordFacts & { isRegister?: boolean; tou?: string }
+
+/** A unit as one number, as the fast reader keeps the word of the row before. */
+function packUnit({ quantity, shift }: Unit): number {
+  return quantity * 64 + shift + 32
+}
+
+export function unpackUnit(packed: number): Unit {
+  return { quantity: (packed >> 6) as QuantityCode, shift: (packed & 63) - 32 }
+}
 
 /** Reads a row of a plain CSV file field by field, with every check, and reports what is wrong with it. */
 export class CsvRowReader {
@@ -30,8 +43,8 @@ export class CsvRowReader {
   /** Takes the row that was split last. */
   read(line: number, defaultIntervalS: number): void {
     const rows = this.#rows
-    const facts: RecordFacts = {
-      meter: '', flow: Flow.delivered, intervalS: defaultIntervalS, lane: Quality.actual, version: 0,
+    const facts: CsvFacts = {
+      meter: '', flow: Flow.delivered, quantity: Quantity.energy, intervalS: defaultIntervalS, lane: Quality.actual, version: 0,
       place: line, rawFrom: rows.rowFrom, rawTo: rows.rowTo,
     }
     if (!checkRow(rows, this.#bytes, this.#sink, facts, this.#roles.length)) return
@@ -42,8 +55,19 @@ export class CsvRowReader {
     if (!this.#readMeter(facts)) return
     const shift = this.#readWords(facts)
     if (shift === undefined) return
+    if (facts.isRegister === true) {
+      this.#readRegister(facts, rows.text(value) ?? '', shift)
+      return
+    }
     const time = this.#readTime(facts)
     if (time !== undefined) addText(this.#sink, facts, time, rows.text(value) ?? '', shift)
+  }
+
+  /** A register is read at an instant, whichever column names it. */
+  #readRegister(facts: CsvFacts, text: string, shift: number): void {
+    const end = this.#roles.indexOf('end')
+    const at = this.#readClock(facts, end < 0 ? this.#roles.indexOf('start') : end)
+    if (at !== null && at !== undefined) this.#sink.registers.add(facts, at, text, shift)
   }
 
   /**
@@ -58,7 +82,13 @@ export class CsvRowReader {
 
   #wordOf(role: CsvRole, text: string, from: number, to: number, defaultIntervalS: number): number | undefined {
     switch (role) {
-      case 'unit': return unitShift(text === '' ? this.#defaultUnit : text)
+      case 'unit': {
+        const unit = unitOf(text === '' ? this.#defaultUnit : text)
+        return unit === undefined ? undefined : packUnit(unit)
+      }
+      case 'kind': return text === '' || text === 'interval' ? 0 : text === 'register' ? 1 : undefined
+      // Only the empty label is plainly right: a row with one is a register's.
+      case 'tou': return text === '' ? 0 : undefined
       case 'flow': return text === '' ? Flow.delivered : flowOf(text)
       case 'quality': return text === '' ? Quality.actual : qualityOf(text)
       case 'intervalSeconds':
@@ -86,25 +116,41 @@ export class CsvRowReader {
   }
 
   /** Reads the optional columns; returns the decimals that the unit adds, undefined where one is wrong. */
-  #readWords(facts: RecordFacts): number | undefined {
-    let shift = unitShift(this.#defaultUnit)
+  #readWords(facts: CsvFacts): number | undefined {
+    let unit = unitOf(this.#defaultUnit)
     for (let i = 0; i < this.#roles.length; i++) {
       const role = this.#roles[i]
       if (role === 'meter' || role === 'start' || role === 'end' || role === 'value') continue
       const text = this.#rows.text(i) ?? '\ufffd'
+      if (role === 'tou') {
+        facts.tou = text
+        continue
+      }
       const value = this.#wordOf(role, text, this.#rows.from[i], this.#rows.to[i], facts.intervalS)
       if (value === undefined) {
         this.#refuseWord(facts, role, text)
         return undefined
       }
-      if (role === 'unit') shift = value
+      if (role === 'unit') unit = unpackUnit(value)
+      else if (role === 'kind') facts.isRegister = value === 1
       else if (role === 'flow') facts.flow = flowCode(value)
       else if (role === 'quality') facts.lane = value
       else if (role === 'intervalSeconds') facts.intervalS = value
       else facts.version = value
     }
-    if (shift === undefined) this.#refuseWord(facts, 'unit', this.#defaultUnit)
-    return shift
+    if (unit === undefined) {
+      this.#refuseWord(facts, 'unit', this.#defaultUnit)
+      return undefined
+    }
+    const { tou = '' } = facts
+    const fault = tou === '' ? undefined : facts.isRegister !== true ? 'Only a register has a time-of-use label.'
+      : tou.length > 40 || meterFault(tou) !== undefined ? `${show(tou)} is no label of a register.` : undefined
+    if (fault !== undefined) {
+      this.#sink.problem(facts, 'tou-invalid', fault, { within: 'column tou' })
+      return undefined
+    }
+    facts.quantity = unit.quantity
+    return unit.shift
   }
 
   #refuseWord(facts: RecordFacts, role: CsvRole, text: string): void {
@@ -124,6 +170,9 @@ export class CsvRowReader {
         this.#sink.problem(facts, 'quality-unknown', `There is no quality ${show(text)}.`, {
           within, help: `Qualities: ${qualityWords}.`,
         })
+        break
+      case 'kind':
+        this.#sink.problem(facts, 'kind-unknown', `There is no kind ${show(text)}.`, { within, help: 'Kinds: interval, register.' })
         break
       case 'intervalSeconds':
         this.#sink.problem(facts, 'interval-length', `${show(text)} is no interval length.`, {

@@ -113,7 +113,7 @@ describe('rows that cannot be read', () => {
   })
 
   it.each([
-    ['quality', 'hunch', 'quality-unknown'], ['unit', 'gal', 'unit-unsupported'], ['flow', 'up', 'flow-unknown'],
+    ['quality', 'hunch', 'quality-unknown'], ['unit', 'furlong', 'unit-unsupported'], ['flow', 'up', 'flow-unknown'],
     ['intervalSeconds', '700', 'interval-length'], ['intervalSeconds', 'x', 'interval-length'], ['capturedAt', 'x', 'time-unreadable'],
   ])('%s %s: %s', (column, word, code) => {
     const decoded = decode(`meter,start,value,${column}\n${good},\n${good.replace('M2', 'M1')},${word}\n${good},\n`)
@@ -185,5 +185,21 @@ describe('headers that cannot be read', () => {
       expect(error).toBeInstanceOf(BodyError)
       expect(error).toMatchObject({ status, code })
     }
+  })
+})
+
+describe('registers and other quantities', () => {
+  it('are told by the columns kind, tou and unit, row by row', () => {
+    const rows = [
+      'meter,start,value,unit,kind,tou,intervalSeconds', 'M1,2026-10-01T05:00:00Z,1.5,kWh,interval,,900',
+      'M1,2026-10-01T05:00:00Z,10.25,MWh,register,peak,900', 'M1,2026-10-01T05:15:00Z,2.5,kWh,interval,,900',
+      'M1,2026-10-01T05:00:00Z,240.1,V,interval,,900', 'M1,2026-10-01T05:15:00Z,x,kWh,register,,900',
+      'M1,2026-10-01T05:15:00Z,1,kWh,,peak,900', 'M1,2026-10-01T05:15:00Z,1,kWh,guess,,900',
+    ].join('\n')
+    const { batch, registers, problems } = csv.decode(bytesOf(rows), { zone: null }, null, true)
+    expect(readsOf(batch).map((r, i) => [r.kwh, batch.quantity[Math.min(i, 1)]])).toHaveLength(3)
+    expect(Array.from(batch.quantity.subarray(0, batch.count)).sort()).toEqual([1, 7])
+    expect([registers.count, registers.tou[0], registers.mantissa[0], registers.exponent[0]]).toEqual([1, 'peak', 10250, 0])
+    expect(problems.map((p) => p.code)).toEqual(['value-not-number', 'tou-invalid', 'kind-unknown'])
   })
 })

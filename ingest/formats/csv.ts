@@ -8,15 +8,16 @@ import { show } from './words.js'
 
 /** What a column of the plain CSV holds. */
 export type CsvRole =
-  'meter' | 'start' | 'end' | 'value' | 'unit' | 'flow' | 'quality' | 'intervalSeconds' | 'capturedAt'
+  'meter' | 'start' | 'end' | 'value' | 'unit' | 'flow' | 'quality' | 'intervalSeconds' | 'capturedAt' | 'kind' | 'tou'
 
 const ROLES: ReadonlyMap<string, CsvRole> = new Map<string, CsvRole>([
   ['meter', 'meter'], ['start', 'start'], ['end', 'end'], ['value', 'value'], ['unit', 'unit'], ['flow', 'flow'],
   ['quality', 'quality'], ['intervalseconds', 'intervalSeconds'], ['interval', 'intervalSeconds'],
-  ['capturedat', 'capturedAt'],
+  ['capturedat', 'capturedAt'], ['kind', 'kind'], ['tou', 'tou'],
 ])
 
-const COLUMNS = 'Columns: meter, start or end, value; and optionally unit, flow, quality, intervalSeconds, capturedAt. '
+const COLUMNS = 'Columns: meter, start or end, value; and optionally unit, flow, quality, intervalSeconds, kind, tou, '
+  + 'capturedAt. '
   + 'A file with other columns needs a mapping.'
 
 /** A header row, then a read per row; with a mapping in the context, the CSV files of the real world. */

@@ -1,6 +1,9 @@
 import type { RecordProblem } from '../../engine/problem.js'
 import { BodyError } from '../../engine/problem.js'
+import type { MeterEvent } from '../../engine/events.js'
+import type { QuantityCode } from '../../engine/quantity.js'
 import type { FlowCode, ReadBatch } from '../../engine/read-batch.js'
+import type { RegisterBatch } from '../../engine/register-batch.js'
 import type { Zone } from '../../engine/time/zone.js'
 import { csv } from './csv.js'
 import { json } from './json.js'
@@ -26,6 +29,9 @@ export interface DecodeContext {
 /** What one body, or one part of it, came to. */
 export interface Decoded {
   readonly batch: ReadBatch
+  /** Cumulative reads and the consumption of periods longer than a day, kept apart from intervals. */
+  readonly registers: RegisterBatch
+  readonly events: readonly MeterEvent[]
   /** Records without reads in the batch; byte ranges are within the bytes given to decode(). */
   readonly problems: RecordProblem[]
   /** Reads that the `round` setting changed. */
@@ -70,6 +76,7 @@ export interface FormatState {
 export interface ChannelState {
   readonly meter: string
   readonly flow: FlowCode
+  readonly quantity?: QuantityCode
   readonly intervalS: number
   /** Where its last read ended, epoch seconds. */
   readonly endS: number
@@ -82,6 +89,7 @@ export interface ChannelState {
 export interface HeldReads {
   readonly meter: string
   readonly flow: FlowCode
+  readonly quantity?: QuantityCode
   readonly intervalS: number
   /** The repeated local time, as seconds since 1970-01-01T00:00 local. */
   readonly localS: number
@@ -101,7 +109,7 @@ export interface HeldReads {
   readonly previousS: number
 }
 
-/** Values of a block that share an exponent: value = mantissa x 10^-decimals kWh. */
+/** Values of a block that share an exponent: value = mantissa x 10^-decimals of the quantity's unit. */
 export interface Piece {
   readonly decimals: number
   readonly mantissas: Int32Array

@@ -1,7 +1,8 @@
 import { DOUBLE_DIGITS, NULL_DIGITS, type JsonRecord } from './json-record.js'
+import { unitOf, type Unit } from '../../engine/quantity.js'
 import type { FlowCode } from '../../engine/read-batch.js'
 import { TimeReader } from './timestamps.js'
-import { flowOf, meterFault, qualityOf, unitShift } from './words.js'
+import { flowOf, meterFault, qualityOf } from './words.js'
 
 const encoder = new TextEncoder()
 const [METER, START, END, INTERVAL, VALUES, VALUE, UNIT, FLOW, QUALITY, KIND, CAPTURED, KIND_INTERVAL] = [
@@ -54,6 +55,7 @@ export class FastReader {
   readonly #flow = new LastWord()
   readonly #quality = new LastWord()
   #meterText = ''
+  #unitSeen: Unit | null = null
 
   constructor(record: JsonRecord) {
     this.#record = record
@@ -165,11 +167,12 @@ export class FastReader {
         return true
       case HAS_UNIT: {
         if (!this.#unit.is(this.#bytes, this.#from, this.#to)) {
-          const shift = unitShift(this.#string8())
-          if (shift === undefined) return false
-          this.#unit.keep(this.#from, this.#to, shift)
+          const unit = unitOf(this.#string8())
+          if (unit === undefined) return false
+          this.#unit.keep(this.#from, this.#to, 0)
+          this.#unitSeen = unit
         }
-        record.shift = this.#unit.code
+        record.unit = this.#unitSeen
         return true
       }
       case HAS_FLOW: {

@@ -1,10 +1,11 @@
+import { Quantity, unitOf, unitOfQuantity, unitWords, type Unit } from '../../engine/quantity.js'
 import { Flow, MAX_MANTISSA, MISSING, Quality, type FlowCode } from '../../engine/read-batch.js'
 import { P10, USUAL_DECIMALS } from './decimal.js'
 import type { DecodeContext, Piece } from './format.js'
 import { blockText } from './record-text.js'
 import type { ReadSink, RecordFacts, RecordTime, RecordValues } from './sink.js'
 import { localText, utcText } from './timestamps.js'
-import { intervalKind, unitShift, unitWords } from './words.js'
+import { intervalKind } from './words.js'
 
 /** In `digits`: there is no read; the number is a double as JSON.parse would give it. */
 export const NULL_DIGITS = 255
@@ -29,8 +30,13 @@ export class JsonRecord {
   lanes: number[] | null = null
   /** Seconds; 0: not stated. */
   intervalS = 0
-  /** Decimals that the unit adds; NaN: not stated. */
-  shift = NaN
+  /** null: not stated. */
+  unit: Unit | null = null
+  /** A cumulative register's reads, with the register's label. */
+  isRegister = false
+  tou = ''
+  /** The consumption of a period longer than a day, from start to here; null: none. */
+  periodEnd: RecordTime | null = null
   version = 0
   /** A single read, by `value`; else a block, by `values`. */
   single = false
@@ -47,14 +53,14 @@ export class JsonRecord {
   pointer: string | null
 
   readonly #sink: ReadSink
-  readonly #defaultShift: number
+  readonly #default: Unit | undefined
   readonly #defaultUnit: string
   readonly #defaultIntervalS: number
   #mantissas: Int32Array = new Int32Array(512)
   #decimals = new Int8Array(512)
 
   readonly #facts: RecordFacts = {
-    meter: '', flow: Flow.delivered, intervalS: 0, lane: 0, version: 0, place: 0, rawFrom: 0, rawTo: 0,
+    meter: '', flow: Flow.delivered, quantity: Quantity.energy, intervalS: 0, lane: 0, version: 0, place: 0, rawFrom: 0, rawTo: 0,
   }
   readonly #usual = [{ decimals: USUAL_DECIMALS, mantissas: this.#mantissas }]
   readonly #values: RecordValues = { pieces: [], count: 0, lanes: null, reads: 0, single: false }
@@ -65,7 +71,7 @@ export class JsonRecord {
     this.#sink = sink
     this.pointer = pointer
     this.#defaultUnit = ctx.defaultUnit ?? 'kWh'
-    this.#defaultShift = unitShift(this.#defaultUnit) ?? NaN
+    this.#default = unitOf(this.#defaultUnit)
     this.#defaultIntervalS = ctx.defaultIntervalS ?? 0
   }
 
@@ -76,7 +82,10 @@ export class JsonRecord {
     this.lane = Quality.actual
     this.lanes = null
     this.intervalS = 0
-    this.shift = NaN
+    this.unit = null
+    this.isRegister = false
+    this.tou = ''
+    this.periodEnd = null
     this.version = 0
     this.single = false
     this.isEnd = false
@@ -103,22 +112,41 @@ export class JsonRecord {
     facts.place = where.place
     facts.rawFrom = where.rawFrom
     facts.rawTo = where.rawTo
+    const unit = this.unit ?? this.#default
+    if (this.isRegister && unit !== undefined) {
+      facts.quantity = unit.quantity
+      this.#deliverRegister(facts, unit)
+      return
+    }
     if (facts.intervalS === 0 || intervalKind(facts.intervalS) === 'none') {
       this.#refuseInterval(facts)
       return
     }
-    const shift = Number.isNaN(this.shift) ? this.#defaultShift : this.shift
-    if (Number.isNaN(shift)) {
-      this.#sink.problem(facts, 'unit-unsupported', `The source's unit ${this.#defaultUnit} is no unit of energy.`, {
+    if (unit === undefined) {
+      this.#sink.problem(facts, 'unit-unsupported', `The source's unit ${this.#defaultUnit} is none that is taken.`, {
         reads: this.#present(), help: `Units: ${unitWords}.`,
       })
       return
     }
+    facts.quantity = unit.quantity
     this.#time.localS = this.localS
     this.#time.offsetS = this.offsetS
     this.#time.backS = this.isEnd ? facts.intervalS : 0
-    const values = this.#fit(shift)
+    const values = this.#fit(unit.shift)
     if (values.reads > 0) this.#sink.add(facts, this.#time, values)
+  }
+
+  /** A register's reads: the first at `start` (or `end`), further ones an interval apart. */
+  #deliverRegister(facts: RecordFacts, unit: Unit): void {
+    for (let i = 0; i < this.count; i++) {
+      const d = this.digits[i]
+      if (d === NULL_DIGITS) continue
+      const lane = this.lanes?.[i] ?? facts.lane
+      const text = d === DOUBLE_DIGITS ? String(this.numbers[i]) : (this.numbers[i] / P10[d]).toFixed(d)
+      const start = { localS: this.localS + i * facts.intervalS, offsetS: this.offsetS, backS: 0 }
+      if (this.periodEnd === null) this.#sink.registers.add({ ...facts, lane, tou: this.tou }, start, text, unit.shift)
+      else this.#sink.registers.add({ ...facts, lane, tou: this.tou }, this.periodEnd, text, unit.shift, start)
+    }
   }
 
   /** Place of a member, as a JSON pointer in the document. */
@@ -199,15 +227,16 @@ export class JsonRecord {
 
   /** The record as it came, for a replay under other settings; undefined where its start or unit is not known. */
   #recordText(facts: RecordFacts): string | undefined {
-    const shift = Number.isNaN(this.shift) ? this.#defaultShift : this.shift
-    if (this.isEnd || Number.isNaN(shift)) return undefined
+    const unit = this.unit ?? this.#default
+    if (this.isEnd || unit === undefined) return undefined
+    const { shift, quantity } = unit
     const values = Array.from({ length: this.count }, (_, i) => {
       const d = this.digits[i]
       return d === NULL_DIGITS ? null : this.numbers[i] / 10 ** ((d === DOUBLE_DIGITS ? 0 : d) + shift)
     })
     if (values.some(value => value !== null && !Number.isFinite(value))) return undefined
     const start = Number.isNaN(this.offsetS) ? localText(this.localS) : utcText(this.localS - this.offsetS)
-    return blockText(facts, start, values, this.lanes)
+    return blockText({ ...facts, quantity }, start, values, this.lanes)
   }
 
   #present(): number {
@@ -233,11 +262,12 @@ export function refuseValue(
   sink: ReadSink, facts: RecordFacts, code: string, value: number, start: string, within?: string,
 ): void {
   const text = Number.isFinite(value) ? String(value) : 'The number'
+  const unit = unitOfQuantity(facts.quantity ?? Quantity.energy)
   const [message, help] = code === 'value-not-finite'
     ? [`${text} is beyond any number.`, 'Check the head-end\'s export.']
     : code === 'value-range'
-      ? [`${text} kWh is more than any meter counts.`, 'Check the unit and the multiplier.']
-      : [`${text} kWh has more digits than are kept: 9 significant ones, at most 9 after the point.`,
+      ? [`${text} ${unit} is more than any meter counts.`, 'Check the unit and the multiplier.']
+      : [`${text} ${unit} has more digits than are kept: 9 significant ones, at most 9 after the point.`,
           'Send fewer decimals, or set `round` for the source.']
   const record = Number.isFinite(value) ? blockText(facts, start, [value]) : undefined
   sink.problem(facts, code, message, { within, help, record })

@@ -1,12 +1,13 @@
 import type { Outcome } from '../../engine/problem.js'
+import { unitOf, unitWords } from '../../engine/quantity.js'
 import { DOUBLE_DIGITS, NULL_DIGITS, type JsonRecord } from './json-record.js'
 import { TimeReader, type LocalClock } from './timestamps.js'
 import {
-  flowOf, flowWords, meterFault, qualityOf, qualityWords, show, TIME_HELP, unitShift, unitWords,
+  flowOf, flowWords, meterFault, qualityOf, qualityWords, show, TIME_HELP,
 } from './words.js'
 
 const MEMBERS = new Set([
-  'meter', 'start', 'end', 'intervalSeconds', 'values', 'value', 'unit', 'flow', 'quality', 'kind', 'capturedAt',
+  'meter', 'start', 'end', 'intervalSeconds', 'values', 'value', 'unit', 'flow', 'quality', 'kind', 'tou', 'capturedAt',
 ])
 
 /** Why a record cannot become reads. */
@@ -67,31 +68,46 @@ function readMembers(object: Record<string, unknown>, record: JsonRecord, clock:
 
   if (kind !== undefined && kind !== 'interval') {
     if (typeof kind !== 'string') return wrongType('kind', 'a string', kind)
-    return kind === 'register'
-      ? {
-          code: 'register-unsupported', member: '/kind', outcome: 'rejected',
-          message: 'Register reads are not taken yet.', help: 'Send interval reads.',
-        }
-      : {
-          code: 'kind-unknown', member: '/kind', message: `There is no kind ${show(kind)}.`,
-          help: 'Kinds: interval, register.',
-        }
+    if (kind !== 'register' && kind !== 'period') {
+      return {
+        code: 'kind-unknown', member: '/kind', message: `There is no kind ${show(kind)}.`, help: 'Kinds: interval, register, period.',
+      }
+    }
+    record.isRegister = true
   }
+  const fault = readTou(object, record)
+  if (fault !== null) return fault
   return readWords(object, record) ?? readTimes(object, record, clock) ?? readValues(object, record)
+}
+
+function readTou({ tou, values, intervalSeconds }: Record<string, unknown>, record: JsonRecord): Fault | null {
+  if (tou !== undefined) {
+    if (typeof tou !== 'string') return wrongType('tou', 'a string', tou)
+    if (!record.isRegister) {
+      return { code: 'wrong-kind', member: '/tou', message: 'Only a register has a time-of-use label.', help: 'Send "kind":"register".' }
+    }
+    const bad = tou.length > 40 ? 'The label is longer than 40 characters.' : tou === '' ? undefined : meterFault(tou)
+    if (bad !== undefined) return { code: 'tou-invalid', member: '/tou', message: bad.replace('meter id', 'label') }
+    record.tou = tou
+  }
+  if (record.isRegister && Array.isArray(values) && values.length > 1 && intervalSeconds === undefined) {
+    return missing('intervalSeconds')
+  }
+  return null
 }
 
 function readWords(object: Record<string, unknown>, record: JsonRecord): Fault | null {
   const { unit, flow, quality, intervalSeconds } = object
   if (unit !== undefined) {
     if (typeof unit !== 'string') return wrongType('unit', 'a string', unit)
-    const shift = unitShift(unit)
-    if (shift === undefined) {
+    const known = unitOf(unit)
+    if (known === undefined) {
       return {
         code: 'unit-unsupported', member: '/unit', message: `${show(unit)} is no unit that is taken.`,
         help: `Units: ${unitWords}.`,
       }
     }
-    record.shift = shift
+    record.unit = known
   }
   if (flow !== undefined) {
     if (typeof flow !== 'string') return wrongType('flow', 'a string', flow)
@@ -125,7 +141,15 @@ function readWords(object: Record<string, unknown>, record: JsonRecord): Fault |
 }
 
 function readTimes(object: Record<string, unknown>, record: JsonRecord, clock: LocalClock | null): Fault | null {
-  const { start, end, values, capturedAt } = object
+  const { start, end, values, capturedAt, kind } = object
+  if (kind === 'period') {
+    if (typeof start !== 'string' || typeof end !== 'string' || values !== undefined) {
+      return { code: 'missing-member', member: '', message: 'A period has a start, an end and a value.' }
+    }
+    if (!readTime(end)) return badTime('end', end)
+    record.periodEnd = { localS: times.localS, offsetS: times.offsetS, backS: 0 }
+    return readTimes({ start, capturedAt }, record, clock)
+  }
   if (start === undefined && (end === undefined || values !== undefined)) return missing('start')
   if (start !== undefined && end !== undefined) {
     return { code: 'both-start-and-end', member: '/end', message: 'A record has a start or an end, not both.' }

@@ -109,7 +109,7 @@ describe('records that cannot be read', () => {
     ['meter-invalid', { meter: '' }, 2, '/1/meter'],
     ['meter-invalid', { meter: 'a\u0000b' }, 2, '/1/meter'],
     ['meter-invalid', { meter: '\ud800' }, 2, '/1/meter'],
-    ['unit-unsupported', { unit: 'kvarh' }, 2, '/1/unit'],
+    ['unit-unsupported', { unit: 'furlong' }, 2, '/1/unit'],
     ['flow-unknown', { flow: 'sideways' }, 2, '/1/flow'],
     ['quality-unknown', { quality: 'hunch' }, 2, '/1/quality'],
     ['quality-length', { quality: ['actual'] }, 2, '/1/quality'],
@@ -127,8 +127,30 @@ describe('records that cannot be read', () => {
     })
   })
 
-  it('rejects registers', () => {
-    expect(problem({ kind: 'register' })).toMatchObject({ code: 'register-unsupported', outcome: 'rejected', reads: 2 })
+  it('takes registers and periods apart from intervals, each value exactly', () => {
+    const decoded = decode([
+      block,
+      { meter: 'R1', kind: 'register', start: '2026-10-01T00:00:00Z', value: 10234.125, unit: 'MWh', tou: 'peak' },
+      { meter: 'R1', kind: 'register', end: '2026-10-01T01:00:00Z', value: 7, unit: 'CCF' },
+      { meter: 'R1', kind: 'register', start: '2026-10-01T02:00:00Z', intervalSeconds: 3600, values: [0.45399999999999996, null, 8] },
+      { meter: 'R1', kind: 'period', start: '2026-09-01T00:00:00Z', end: '2026-10-01T00:00:00Z', value: -1.5 },
+    ])
+    const { registers: r } = decoded
+    expect(decoded.problems).toEqual([])
+    expect(decoded.batch.count).toBe(1)
+    expect(Array.from({ length: r.count }, (_, i) => [
+      r.tou[i], r.quantity[i], r.atS[i] - Date.UTC(2026, 9, 1) / 1000, r.fromS[i] - Date.UTC(2026, 8, 1) / 1000,
+      r.mantissa[i], r.exponent[i],
+    ])).toEqual([
+      ['peak', 1, 0, NaN, 10234125, 0], ['', 21, 3600, NaN, 700, 0], ['', 1, 7200, NaN, 454, -3], ['', 1, 14400, NaN, 8, 0],
+      ['', 1, 0, 0, -15, -1],
+    ])
+  })
+
+  it('quarantines a label without a register, and values without their spacing', () => {
+    expect(problem({ tou: 'peak' })).toMatchObject({ code: 'wrong-kind', reads: 2 })
+    expect(problem({ kind: 'register', intervalSeconds: undefined })).toMatchObject({ code: 'missing-member', reads: 2 })
+    expect(problem({ kind: 'guess' })).toMatchObject({ code: 'kind-unknown' })
   })
 
   it('tells an element that is no object', () => {
@@ -146,7 +168,8 @@ describe('records that cannot be read', () => {
     ])
     expect(received(decoded)).toBe(7)
     expect(JSON.parse(decoded.problems[1].record ?? '')).toEqual({
-      meter: 'M2', start: '2026-10-01T05:30:00Z', intervalSeconds: 900, values: [15.123456789], flow: 'delivered', quality: 'actual',
+      meter: 'M2', start: '2026-10-01T05:30:00Z', intervalSeconds: 900, values: [15.123456789], unit: 'kWh', flow: 'delivered',
+      quality: 'actual',
     })
     const replayed = decode(decoded.problems[1].record ?? '', { ...chicago, round: true })
     expect(replayed.rounded).toBe(1)
@@ -158,13 +181,12 @@ describe('records that cannot be read', () => {
     const replayed = decode(record, { ...chicago, defaultIntervalS: 1800 })
     expect(readsOf(replayed.batch)).toMatchObject([{ kwh: 0.512, intervalS: 1800 }, { kwh: 0.4985 }])
     expect(JSON.parse(problem({ quality: 'hunch' }).record ?? '')).toEqual({ ...block, quality: 'hunch' })
-    expect(decode([{ ...block, kind: 'register' }]).problems[0].record).toBeUndefined()
   })
 
   it('gives the bytes of the record', () => {
-    const body = JSON.stringify([block, { ...block, unit: 'gal' }])
+    const body = JSON.stringify([block, { ...block, unit: 'furlong' }])
     const { rawFrom, rawTo } = decode(body).problems[0]
-    expect(JSON.parse(body.slice(rawFrom, rawTo))).toEqual({ ...block, unit: 'gal' })
+    expect(JSON.parse(body.slice(rawFrom, rawTo))).toEqual({ ...block, unit: 'furlong' })
   })
 
   it('tells invalid UTF-8 and deep nesting of a record', () => {
@@ -178,7 +200,7 @@ describe('records that cannot be read', () => {
   })
 
   it('lists 10,000 problems', () => {
-    const decoded = decode([...Array.from({ length: 10_000 }, () => ({ ...block, unit: 'gal' })), block])
+    const decoded = decode([...Array.from({ length: 10_000 }, () => ({ ...block, unit: 'furlong' })), block])
     expect(decoded.problems.length).toBe(10_000)
     expect(readsOf(decoded.batch).length).toBe(2)
   })

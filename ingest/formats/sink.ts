@@ -1,4 +1,6 @@
 import { BodyError, type Outcome, type RecordProblem } from '../../engine/problem.js'
+import type { MeterEvent } from '../../engine/events.js'
+import { Quantity, type QuantityCode } from '../../engine/quantity.js'
 import { Flow, ReadBatchBuilder, type BlockHead, type FlowCode } from '../../engine/read-batch.js'
 import { isDayLengthOf } from '../../engine/time/zone.js'
 import { Channel, Slabs } from './channel.js'
@@ -6,6 +8,7 @@ import { resolvePasses } from './clock-change.js'
 import { DecimalFitter } from './decimal.js'
 import type { ChannelState, DecodeContext, Decoded, FormatState, HeldReads, Piece } from './format.js'
 import { recordText } from './record-text.js'
+import { RegisterSink } from './register-sink.js'
 import { LocalClock, localText, utcText } from './timestamps.js'
 import { intervalKind } from './words.js'
 
@@ -26,6 +29,8 @@ const PASSED_S = 3 * 3600
 export interface RecordFacts {
   meter: string
   flow: FlowCode
+  /** Energy where not given. */
+  quantity?: QuantityCode
   intervalS: number
   lane: number
   /** Microseconds since the epoch, 0 where the record states none. */
@@ -65,11 +70,15 @@ export class ReadSink {
   readonly decimals: DecimalFitter
   readonly clock: LocalClock | null
   readonly builder: ReadBatchBuilder
+  /** Reads that are no intervals. */
+  readonly registers: RegisterSink
+  /** What meters reported beside reads: power down, tampering. */
+  readonly events: MeterEvent[] = []
   readonly #places: 'line' | 'record'
   readonly #channels = new Map<string, Channel>()
   readonly #slabs = new Slabs()
   readonly #head: BlockHead = {
-    meter: '', startS: 0, intervalS: 0, flow: Flow.delivered, lane: 0, exponent: 0, version: 0, place: 0,
+    meter: '', startS: 0, intervalS: 0, flow: Flow.delivered, quantity: Quantity.energy, lane: 0, exponent: 0, version: 0, place: 0,
     rawFrom: 0, rawTo: 0,
   }
 
@@ -82,20 +91,21 @@ export class ReadSink {
     this.builder = new ReadBatchBuilder(Math.min(1024, 4 + (bytes >> 8)), 16 + Math.ceil(bytes / 6))
     this.decimals = new DecimalFitter(ctx.round === true)
     this.clock = ctx.zone === null ? null : new LocalClock(ctx.zone)
-    for (const own of state?.channels ?? []) this.channel(own.meter, own.flow, own.intervalS).restore(own)
+    this.registers = new RegisterSink(this, ctx.round === true)
+    for (const own of state?.channels ?? []) this.channel(own.meter, own.flow, own.intervalS, own.quantity).restore(own)
   }
 
   /** The channel of a meter's reads, in which single reads become blocks. */
-  channel(meter: string, flow: FlowCode, intervalS: number): Channel {
+  channel(meter: string, flow: FlowCode, intervalS: number, quantity: QuantityCode = Quantity.energy): Channel {
     let channel = this.#channels.get(meter)
     if (channel === undefined) {
-      channel = new Channel(meter, flow, intervalS, this.builder, this.#slabs)
+      channel = new Channel(meter, flow, intervalS, quantity, this.builder, this.#slabs)
       this.#channels.set(meter, channel)
       return channel
     }
     for (;;) {
-      if (channel.flow === flow && channel.intervalS === intervalS) return channel
-      channel.next ??= new Channel(meter, flow, intervalS, this.builder, this.#slabs)
+      if (channel.flow === flow && channel.intervalS === intervalS && channel.quantity === quantity) return channel
+      channel.next ??= new Channel(meter, flow, intervalS, quantity, this.builder, this.#slabs)
       channel = channel.next
     }
   }
@@ -189,13 +199,15 @@ export class ReadSink {
       const { held } = channel
       if (held !== null && (final || this.#hasPassed(channel, held))) this.#settleHeld(channel, held)
       if (!final && (channel.held !== null || this.#isNearChange(channel.endS))) {
-        const { meter, flow, intervalS, endS, followedByS } = channel
-        channels.push({ meter, flow, intervalS, endS, held: channel.held, followedByS })
+        const { meter, flow, quantity, intervalS, endS, followedByS } = channel
+        channels.push({ meter, flow, quantity, intervalS, endS, held: channel.held, followedByS })
       }
     }
     for (const channel of this.#all()) channel.close()
     return {
       batch: this.builder.finish(),
+      registers: this.registers.finish(),
+      events: this.events,
       problems: this.problems,
       rounded: this.decimals.rounded,
       state: final ? null : { ...state, channels },
@@ -243,7 +255,7 @@ export class ReadSink {
     }
     if (values.single) {
       const [{ mantissas, decimals }] = values.pieces
-      this.channel(facts.meter, facts.flow, intervalS)
+      this.channel(facts.meter, facts.flow, intervalS, facts.quantity)
         .append(startS, mantissas[0], decimals, facts.lane, facts.version, facts.place, facts.rawFrom, facts.rawTo)
       return
     }
@@ -287,6 +299,7 @@ export class ReadSink {
     head.startS = startS
     head.intervalS = intervalS
     head.flow = facts.flow
+    head.quantity = facts.quantity
     head.lane = facts.lane
     head.exponent = -decimals
     head.version = facts.version
@@ -297,9 +310,9 @@ export class ReadSink {
   }
 
   #hold(facts: RecordFacts, time: RecordTime, values: RecordValues): void {
-    const channel = this.channel(facts.meter, facts.flow, facts.intervalS)
+    const channel = this.channel(facts.meter, facts.flow, facts.intervalS, facts.quantity)
     channel.hold({
-      meter: facts.meter, flow: facts.flow, intervalS: facts.intervalS, localS: time.localS, backS: time.backS,
+      meter: facts.meter, flow: facts.flow, quantity: facts.quantity, intervalS: facts.intervalS, localS: time.localS, backS: time.backS,
       pieces: values.pieces.map(piece => ({ ...piece, mantissas: piece.mantissas.slice(0, values.count) })),
       count: values.count,
       lane: facts.lane, lanes: values.lanes, version: facts.version, reads: values.reads, single: values.single,

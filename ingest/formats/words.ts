@@ -1,14 +1,12 @@
 /** The words of the contract (§4) as a source writes them, and what they mean in a batch. */
+import { Quantity, unitOf } from '../../engine/quantity.js'
 import { Flow, Quality, type FlowCode, type QualityCode } from '../../engine/read-batch.js'
 
 const FLOWS: ReadonlyMap<string, FlowCode> = new Map(Object.entries(Flow))
 const QUALITIES: ReadonlyMap<string, QualityCode> = new Map(Object.entries(Quality))
-/** Decimals that a unit adds to those of its values: 1 Wh is 10^-3 kWh. */
-const UNITS: ReadonlyMap<string, number> = new Map([['kwh', 0], ['wh', 3], ['mwh', -3]])
 
 export const flowWords = [...FLOWS.keys()].join(', ')
 export const qualityWords = [...QUALITIES.keys()].join(', ')
-export const unitWords = 'kWh, Wh, MWh'
 
 export const TIME_HELP = 'Times are RFC 3339, such as 2026-10-01T00:00:00-05:00, or local time of the source\'s zone '
   + 'without the offset.'
@@ -25,7 +23,8 @@ export function qualityOf(word: string): QualityCode | undefined {
 
 /** Decimals that a unit of energy, in any case, adds; undefined for any other unit. */
 export function unitShift(word: string): number | undefined {
-  return UNITS.get(word) ?? UNITS.get(word.toLowerCase())
+  const unit = unitOf(word)
+  return unit?.quantity === Quantity.energy ? unit.shift : undefined
 }
 
 export type IntervalKind = 'grid' | 'perhaps-day' | 'none'
