@@ -134,10 +134,14 @@ describe('one record at a time', () => {
       source: 'ami', settings: { unknownMeters: 'register', zone: null, label: 'end', round: false, multiplierApplied: true } })
     expect((await put({ unknownMeters: 'guess' })).json()).toMatchObject({ status: 422, at: '/unknownMeters' })
     expect((await put({ zone: 'Mars/Base' })).json()).toMatchObject({ code: 'unknown-zone' })
+    expect((await put({ unit: 'furlong' })).json()).toMatchObject({ code: 'unknown-unit' })
+    expect((await put({ clock: 'sundial' })).json()).toMatchObject({ status: 422, at: '/clock' })
     expect((await server.call(operator, 'GET', '/v1/sources/none')).statusCode).toBe(404)
     const { items } = (await server.call(operator, 'GET', '/v1/audit?limit=2')).json<{ items: { action: string; actor: string; subject: string }[] }>()
     expect(items.map((a) => [a.action, a.actor, a.subject])).toEqual([
       ['source.change', 'key:operator of u', 'ami'], ['source.create', 'key:operator of u', 'ami']])
+    expect((await put({ clock: 'local-standard', unit: 'ccf', skipRules: ['negative-energy'] })).json()).toMatchObject({
+      settings: { clock: 'local-standard', unit: 'ccf', skipRules: ['negative-energy'] } })
   })
 
   it('tells of new meters, so that reads that waited for them settle', async () => {

@@ -133,6 +133,7 @@ const DECLARED = [
   code(422, 'unknown-column', 'a CSV column that is not known'),
   code(422, 'unknown-contact', 'the account has no such contact'),
   code(422, 'unknown-meter', 'the account has no such meter'),
+  code(422, 'unknown-unit', 'not a unit that values are taken in'),
   code(422, 'unknown-zone', 'not an IANA time zone'),
   code(429, 'too-many-codes', 'more than 3 codes an hour, or less than 30 seconds apart; Retry-After says when to try again'),
   code(503, 'ingest-elsewhere', 'this process does not settle reads'),

@@ -233,7 +233,7 @@ function planEntry(
   const received = countReads(decoded.batch) + registers.count + events.length + decoded.problems.reduce((sum, p) => sum + p.reads, 0)
   const context = {
     map, zone: utility.zone, nowS: world.now() / 1000, horizonDay: utility.horizonDay, toleranceS: world.toleranceS,
-    unknownMeters: submission.settings.unknownMeters, multiplierApplied: submission.settings.multiplierApplied, delivery,
+    unknownMeters: submission.settings.unknownMeters, multiplierApplied: submission.settings.multiplierApplied, skipRules: submission.settings.skipRules, delivery,
   }
   const plan = planBatch(decoded.batch, context)
   const others = planRegisters(registers, context, version)

@@ -37,6 +37,8 @@ export interface PlanContext {
   unknownMeters: 'quarantine' | 'register' | 'reject'
   /** False: values are raw, and the meter's multiplier has yet to be applied. */
   multiplierApplied: boolean
+  /** Rules that the source's settings switch off; none where not given. */
+  skipRules?: readonly string[]
   /** Index of the delivery in its group. */
   delivery: number
 }
@@ -93,7 +95,8 @@ function planBlock(batch: ReadBatch, b: number, context: PlanContext, plan: Plan
     }))
     return
   }
-  if (batch.flow[b] !== Flow.net && batch.quantity[b] === Quantity.energy) refuseNegative(batch, b, plan)
+  if (batch.flow[b] !== Flow.net && batch.quantity[b] === Quantity.energy
+    && context.skipRules?.includes('negative-energy') !== true) refuseNegative(batch, b, plan)
   const interval = batch.intervalS[b]
   const startS = onGrid(batch.startS[b], interval, context)
   if (startS === undefined) {
@@ -264,6 +267,9 @@ function hasReads(batch: ReadBatch, offset: number, count: number): boolean {
   for (let i = offset; i < offset + count; i++) if (batch.values[i] !== MISSING) return true
   return false
 }
+
+/** Rules that a source may switch off (`skipRules`). */
+export const skippableRules: readonly string[] = ['negative-energy']
 
 /** A multiplier as a whole factor and a power of ten: 0.6 is 6 x 10^-1. */
 export function decimalFactor(multiplier: number): { factor: number; shift: number } {

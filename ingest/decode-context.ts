@@ -1,6 +1,6 @@
 import { ApiError } from '../engine/problem.js'
-import type { SourceSettings } from '../engine/source-settings.js'
-import { getZone } from '../engine/time/zone.js'
+import type { Clock, SourceSettings } from '../engine/source-settings.js'
+import { fixedZone, getZone, standardTime, type Zone } from '../engine/time/zone.js'
 import type { DecodeContext } from './formats/format.js'
 import { parseMapping, type CsvMapping } from './formats/mapping.js'
 import { mappingNames, shippedMapping } from './formats/mappings.js'
@@ -14,9 +14,13 @@ export function decodeContext(
   settings: SourceSettings, utilityZone: string | null, given: { zone: string | null; mapping: string | null },
 ): DecodeContext {
   const mapping = given.mapping === null ? undefined : findMapping(given.mapping)
-  const zone = given.zone ?? settings.zone ?? utilityZone
+  const name = given.zone ?? settings.zone ?? utilityZone
+  const zone = name === null ? null : zoneOf(name)
+  const { clock } = settings
   return {
-    zone: zone === null ? null : zoneOf(zone),
+    zone: clockZone(zone, clock),
+    ...(zone !== null && (clock === 'utc' || clock === 'local-standard') ? { dayZone: zone } : {}),
+    ...(clock === null ? {} : { clock }),
     ...(settings.label === null ? {} : { label: settings.label }),
     ...(settings.defaultIntervalSeconds === null ? {} : { defaultIntervalS: settings.defaultIntervalSeconds }),
     ...(settings.unit === null ? {} : { defaultUnit: settings.unit }),
@@ -24,6 +28,12 @@ export function decodeContext(
     // A zone stated with the delivery is nearer to the file than the mapping's.
     ...(mapping === undefined ? {} : { mapping: given.zone === null ? mapping : { ...mapping, zone: given.zone } }),
   }
+}
+
+/** The zone in which local times are told. */
+function clockZone(zone: Zone | null, clock: Clock | null): Zone | null {
+  if (clock === 'utc') return fixedZone('UTC', 0)
+  return zone !== null && clock === 'local-standard' ? standardTime(zone) : zone
 }
 
 function zoneOf(name: string): ReturnType<typeof getZone> {

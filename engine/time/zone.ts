@@ -199,3 +199,22 @@ export function isDayLengthOf(zone: Zone, startS: number, lengthS: number): bool
   const day = zone.dayOf(startS)
   return zone.dayStart(day) === startS && zone.dayStart(day + 1) === startS + lengthS
 }
+
+/** A clock that never changes, such as UTC or a zone's standard time. @param offsetS seconds east of UTC */
+export function fixedZone(name: string, offsetS: number): Zone {
+  return {
+    name,
+    offsetAt: () => offsetS,
+    dayOf: (s) => Math.floor((s + offsetS) / DAY_S),
+    dayStart: (day) => day * DAY_S - offsetS,
+    localToInstants: (localS) => [localS - offsetS],
+  }
+}
+
+const WINTER_S = Date.UTC(2025, 0, 15) / 1000
+const SUMMER_S = Date.UTC(2025, 6, 15) / 1000
+
+/** The zone's standard time all year, as it is kept now: the lesser of its winter and summer offsets. */
+export function standardTime(zone: Zone): Zone {
+  return fixedZone(`${zone.name} standard time`, Math.min(zone.offsetAt(WINTER_S), zone.offsetAt(SUMMER_S)))
+}

@@ -211,7 +211,7 @@ export class CsvDecoder {
       decimals = fitter.decimals
     }
     let startS = localS - offsetS
-    if (Number.isNaN(offsetS)) {
+    if (Number.isNaN(offsetS) || (offsetS === 0 && this.#sink.wallAsEpoch)) {
       const { clock } = this.#sink
       if (clock === null) return false
       startS = localS - clock.offsetOn(Math.floor(localS / DAY_S))

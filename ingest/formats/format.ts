@@ -4,6 +4,7 @@ import type { MeterEvent } from '../../engine/events.js'
 import type { QuantityCode } from '../../engine/quantity.js'
 import type { FlowCode, ReadBatch } from '../../engine/read-batch.js'
 import type { RegisterBatch } from '../../engine/register-batch.js'
+import type { Clock } from '../../engine/source-settings.js'
 import type { Zone } from '../../engine/time/zone.js'
 import { csv } from './csv.js'
 import { json } from './json.js'
@@ -14,6 +15,10 @@ import { ndjson } from './ndjson.js'
 export interface DecodeContext {
   /** Zone of local times; null: local times cannot be read and are quarantined with a help text. */
   readonly zone: Zone | null
+  /** Zone whose days a daily read is one of, where it is not the zone of local times. */
+  readonly dayZone?: Zone
+  /** The source's `clock` setting, for formats whose own rule it overrides; `zone` already follows it. */
+  readonly clock?: Clock
   /** What a lone timestamp names, in formats that leave it open. Default: the format's own rule. */
   readonly label?: 'start' | 'end'
   /** Seconds; holds where a record states no interval length. */

@@ -58,7 +58,7 @@ export class RegisterSink {
 
   /** Instant of a time that stands alone; reports why there is none. */
   #instant(facts: RegisterFacts, time: RecordTime, text: string, shift: number): number | undefined {
-    if (!Number.isNaN(time.offsetS)) return time.localS - time.offsetS
+    if (!this.#sink.isLocal(time)) return time.localS - time.offsetS
     const instants = this.#sink.clock?.instants(time.localS)
     if (instants?.length === 1) return instants[0]
     const local = localText(time.localS)

@@ -2,7 +2,7 @@ import { BodyError, type Outcome, type RecordProblem } from '../../engine/proble
 import type { MeterEvent } from '../../engine/events.js'
 import { Quantity, type QuantityCode } from '../../engine/quantity.js'
 import { Flow, ReadBatchBuilder, type BlockHead, type FlowCode } from '../../engine/read-batch.js'
-import { isDayLengthOf } from '../../engine/time/zone.js'
+import { isDayLengthOf, type Zone } from '../../engine/time/zone.js'
 import { Channel, Slabs } from './channel.js'
 import { resolvePasses } from './clock-change.js'
 import { DecimalFitter } from './decimal.js'
@@ -69,6 +69,10 @@ export class ReadSink {
   readonly notes: string[] = []
   readonly decimals: DecimalFitter
   readonly clock: LocalClock | null
+  /** Zone whose days daily reads are. */
+  readonly #dayZone: Zone | null
+  /** Stamps that say UTC hold the local wall clock. */
+  readonly wallAsEpoch: boolean
   readonly builder: ReadBatchBuilder
   /** Reads that are no intervals. */
   readonly registers: RegisterSink
@@ -91,6 +95,8 @@ export class ReadSink {
     this.builder = new ReadBatchBuilder(Math.min(1024, 4 + (bytes >> 8)), 16 + Math.ceil(bytes / 6))
     this.decimals = new DecimalFitter(ctx.round === true)
     this.clock = ctx.zone === null ? null : new LocalClock(ctx.zone)
+    this.#dayZone = ctx.dayZone ?? ctx.zone
+    this.wallAsEpoch = ctx.clock === 'wall-as-epoch'
     this.registers = new RegisterSink(this, ctx.round === true)
     for (const own of state?.channels ?? []) this.channel(own.meter, own.flow, own.intervalS, own.quantity).restore(own)
   }
@@ -167,10 +173,15 @@ export class ReadSink {
     this.add(facts, time, { pieces, count: 1, lanes: null, reads: 1, single: true })
   }
 
+  /** True for a time that has to be told by the local clock. */
+  isLocal({ offsetS }: RecordTime): boolean {
+    return Number.isNaN(offsetS) || (this.wallAsEpoch && offsetS === 0)
+  }
+
   /** Takes a record whose values are decoded: finds its instants and adds it to the batch, or says why not. */
   add(facts: RecordFacts, time: RecordTime, values: RecordValues): void {
     if (values.reads === 0) return
-    if (!Number.isNaN(time.offsetS)) {
+    if (!this.isLocal(time)) {
       this.#place(facts, time.localS - time.offsetS, time.backS, values)
       return
     }
@@ -236,14 +247,14 @@ export class ReadSink {
   #place(facts: RecordFacts, instant: number, backS: number, values: RecordValues): void {
     let startS = instant - backS
     let { intervalS } = facts
-    const zone = this.clock?.zone
-    if (intervalS === DAY_S && backS === DAY_S && zone !== undefined) {
+    const zone = this.#dayZone
+    if (intervalS === DAY_S && backS === DAY_S && zone !== null) {
       // A daily read that ends at midnight began at midnight, however long the day was.
       const day = zone.dayOf(instant)
       if (zone.dayStart(day) === instant) startS = zone.dayStart(day - 1)
     }
     if (intervalKind(intervalS) !== 'grid') {
-      const isDay = values.count === 1 && zone !== undefined
+      const isDay = values.count === 1 && zone !== null
         && isDayLengthOf(zone, startS, intervalS)
       if (!isDay) {
         this.problem(facts, 'interval-length', `An interval of ${intervalS} s fits no grid.`, {
@@ -260,16 +271,16 @@ export class ReadSink {
       return
     }
     for (const piece of values.pieces) {
-      if (intervalS === DAY_S && zone !== undefined) this.#addDays(facts, startS, piece, values)
+      if (intervalS === DAY_S && zone !== null) this.#addDays(facts, startS, piece, values)
       else this.#addBlock(facts, startS, intervalS, piece, 0, values.count, values.lanes)
     }
   }
 
   /** Adds a block of daily reads, which follow each other by local days: 86400 s apart except where clocks change. */
   #addDays(facts: RecordFacts, startS: number, piece: Piece, { count, lanes }: RecordValues): void {
-    const zone = this.clock?.zone
+    const zone = this.#dayZone
     const day = zone?.dayOf(startS) ?? 0
-    if (zone === undefined || zone.dayStart(day) !== startS) {
+    if (zone === null || zone.dayStart(day) !== startS) {
       this.#addBlock(facts, startS, DAY_S, piece, 0, count, lanes)
       return
     }
