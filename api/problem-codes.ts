@@ -12,6 +12,8 @@ const code = (status: number, name: string, meaning: string): ProblemCode => ({ 
 /** Answered anywhere. */
 const COMMON = [
   code(500, 'internal-error', 'the server failed; it is logged'),
+  code(503, 'database-busy', 'the database did not do it in time; Retry-After says when to try again'),
+  code(503, 'database-full', 'the disk of the database is full; Retry-After says when to try again'),
   code(503, 'database-unavailable', 'the database cannot be reached; Retry-After says when to try again'),
   code(503, 'stopping', 'the server is stopping'),
 ]

@@ -1,7 +1,7 @@
 import { STATUS_CODES } from 'node:http'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { databaseTrouble } from '../engine/database-trouble.js'
 import { ApiError } from '../engine/problem.js'
-import { isUnavailable } from '../engine/store/db.js'
 
 /** An error as RFC 9457 shows it; `code` is stable, `detail` is for people and may change. */
 export interface ProblemDocument {
@@ -20,10 +20,8 @@ const RETRY_AFTER_S = 5
 /** Any error as one that may be told to the caller; nothing internal is left in it. */
 export function toApiError(err: unknown): ApiError {
   if (err instanceof ApiError) return err
-  if (isUnavailable(err)) {
-    return new ApiError(503, 'database-unavailable', 'The database cannot be reached. Nothing of this call was kept.',
-      { retryAfter: RETRY_AFTER_S })
-  }
+  const trouble = databaseTrouble(err, { retryAfter: RETRY_AFTER_S })
+  if (trouble !== undefined) return trouble
   const status = err instanceof Error ? (err as FastifyError).statusCode : undefined
   if (err instanceof Error && status !== undefined && status >= 400 && status < 500) return fromFastify(err as FastifyError, status)
   if (status === 503) return new ApiError(503, 'stopping', 'The server is stopping.', { retryAfter: RETRY_AFTER_S })

@@ -51,7 +51,7 @@ export async function openDatabase(settings: Settings, log: Logger): Promise<Dat
     let closing = false
     pool = openPool(url, 12, 'meterline', (err) => {
       if (!closing) log.warn({ err }, 'an idle database connection broke')
-    })
+    }, settings.databaseTimeoutSeconds)
     const opened = pool
     const storage = await openStorage(pool)
     await storage.makeAhead(Date.now())
@@ -109,10 +109,14 @@ export function startIngest(
     workers: settings.workers,
     maxInflightBytes: Math.max(settings.maxInflightMb * MB, limits.atomicBytes),
     settings: {
-      databaseUrl: database.url, secretKey: new Uint8Array(database.secretKey), atomicBytes: limits.atomicBytes,
+      databaseUrl: database.url, databaseTimeoutS: settings.databaseTimeoutSeconds, secretKey: new Uint8Array(database.secretKey), atomicBytes: limits.atomicBytes,
       toleranceS: settings.alignToleranceSeconds, clockOffsetMs: 0,
     },
     metrics, onMessages,
+    onTrouble: (code) => {
+      if (code === null) log.info('pushes settle again')
+      else log.error({ code }, 'pushes cannot be settled: senders get 503 and push again')
+    },
     onFault: (cause) => log.error({ cause: cause instanceof Error ? cause.stack : cause }, 'a push could not be settled'),
   })
   return { pool, metrics, limits }

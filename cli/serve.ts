@@ -15,6 +15,7 @@ import { uuidv7 } from '../engine/uuid.js'
 import { registerPushDoor } from '../ingest/http.js'
 import { startMaintenance } from './maintenance.js'
 import { notifyMetrics } from './notify-metrics.js'
+import { readiness } from './readiness.js'
 import { openDatabase, openLog, openMetrics, startIngest, type Database } from './runtime.js'
 
 export const ROLES = ['ingest', 'api', 'notify', 'console'] as const
@@ -60,7 +61,7 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
     })
   }
   const readPool = settings.databaseReadUrl === null ? database.pool
-    : openPool(settings.databaseReadUrl, 12, 'meterline read', (err) => log.warn({ err }, 'an idle read connection broke'))
+    : openPool(settings.databaseReadUrl, 12, 'meterline read', (err) => log.warn({ err }, 'an idle read connection broke'), settings.databaseTimeoutSeconds)
   const context: ApiContext = {
     pool: database.pool, readPool, log, secretKey: database.secretKey, now: Date.now, onMessages: wake,
     onMetersRegistered: maintenance.sweep,
@@ -89,15 +90,7 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
     bodyRoutes: ingest === null ? [] : [(scope) => registerPushDoor(scope, {
       pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, now: Date.now, route: pushRoute })],
     metrics: () => metrics.metrics(),
-    ready: async () => {
-      const reasons = stopping ? ['stopping'] : []
-      try {
-        await database.pool.query('select 1')
-      } catch {
-        reasons.push('the database cannot be reached')
-      }
-      return { ok: reasons.length === 0, reasons }
-    },
+    ready: () => readiness(database.pool, ingest?.pool ?? null, stopping),
   })
   try {
     await app.listen({ host: settings.host, port: settings.port })

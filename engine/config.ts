@@ -121,6 +121,7 @@ const schema = Type.Object({
   PORT: integer('Port of the HTTP server; 0 takes a free one', 0, 65_535, 8080),
   DATABASE_URL: url('PostgreSQL 15 or newer, with or without TimescaleDB; unset: the embedded PostgreSQL', ['postgresql', 'postgres']),
   DATABASE_READ_URL: url('A read replica for the usage queries', ['postgresql', 'postgres']),
+  DATABASE_TIMEOUT_SECONDS: integer('A statement that takes longer, or gets no answer, is given up: pushes and calls get 503', 1, 3600, 30),
   METERLINE_DIR: textWith('.meterline', 'Folder of the embedded database, the operator key and the secret key'),
   UTILITY_ZONE: zone('Time zone of the default utility; needed before its first read'),
   WORKERS: integer('Worker threads that decode and settle', 1, 256, cores, 'the number of cores, at least 2'),

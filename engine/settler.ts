@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { commitGroup, RegisterMeters, type CommitWorld, type SettleOutcome, type Submission } from './commit.js'
-import { ApiError } from './problem.js'
-import { beginRegistryWrite, inTransaction, isRetryable, isUnavailable, onConnection, type Pool } from './store/db.js'
+import { databaseTrouble } from './database-trouble.js'
+import { beginRegistryWrite, impatient, inTransaction, isRetryable, isUnavailable, onConnection, type Pool } from './store/db.js'
 import { readReceipt } from './store/deliveries.js'
 
 /** What became of one submission: settled, or why not. Never a throw, so that one cannot take its group with it. */
@@ -10,6 +10,8 @@ export type SettleResult = SettleOutcome | { status: 'failed'; error: Error }
 const MAX_ATTEMPTS = 6
 /** After a lost connection the commit may stand: so long it is looked for before the push is given up as not settled. */
 const LOOKUP_TRIES = 4
+/** A look-up reads one row: a connection that does not bring it by then is cut off, as the one before it was. */
+const LOOKUP_MS = 3000
 
 /** Settles groups of submissions, and knows what to do when the database says no. */
 export class Settler {
@@ -52,23 +54,23 @@ export class Settler {
   async #lookUp(submissions: readonly Submission[], cause: Error): Promise<SettleResult[]> {
     const failed = (): SettleResult => ({
       status: 'failed',
-      error: new ApiError(503, 'database-unavailable', 'The database cannot be reached: nothing of this push was settled for sure.',
-        { retryAfter: 2, help: 'Push it again: reads that did settle are counted as duplicates.', cause: undefined }),
+      error: databaseTrouble(cause, { help: 'Push it again: reads that did settle are counted as duplicates.' }) ?? cause,
     })
+    const db = impatient(this.#pool, LOOKUP_MS)
+    const until = Date.now() + 2 * LOOKUP_MS
     for (let n = 1; n <= LOOKUP_TRIES; n++) {
       try {
         const results: SettleResult[] = []
         for (const s of submissions) {
-          const found = await readReceipt(this.#pool, s.deliveryId, null)
+          const found = await readReceipt(db, s.deliveryId, null)
           results.push(found !== undefined && found.parts >= s.part ? { status: 'settled', receipt: found.receipt } : failed())
         }
         return results
       } catch (err) {
-        if (!isUnavailable(err)) break
+        if (!isUnavailable(err) || Date.now() > until) break
         await sleep(150 * n)
       }
     }
-    void cause
     return submissions.map(failed)
   }
 

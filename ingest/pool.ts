@@ -30,6 +30,8 @@ export interface PoolOptions {
   onMessages: () => void
   /** Told of faults that are ours, not the sender's. */
   onFault: (cause: unknown) => void
+  /** Told when the database begins to refuse pushes, by the code that senders get, and with null when it takes them again. */
+  onTrouble?: (code: string | null) => void
 }
 
 interface Waiting {
@@ -53,6 +55,7 @@ export class IngestPool {
   #runningBytes = 0
   #inflight = 0
   #closing = false
+  #trouble: { code: string; atMs: number } | null = null
   #idle: (() => void)[] = []
 
   constructor(options: PoolOptions) {
@@ -73,6 +76,11 @@ export class IngestPool {
 
   get queued(): number {
     return this.#queue.length
+  }
+
+  /** The code of the 503 that the database's state gave the last push, and when; null once a push has settled since. */
+  get trouble(): { code: string; atMs: number } | null {
+    return this.#trouble
   }
 
   /**
@@ -166,9 +174,19 @@ export class IngestPool {
     if (this.#running === 0 && this.#queue.length === 0) for (const done of this.#idle.splice(0)) done()
   }
 
+  #noteTrouble(deliveries: readonly DeliveryAnswer[]): void {
+    const was = this.#trouble?.code ?? null
+    const code = deliveries.find((d) => d.error?.code.startsWith('database-'))?.error?.code
+    if (code !== undefined) this.#trouble = { code, atMs: Date.now() }
+    else if (deliveries.some((d) => d.receipt !== null)) this.#trouble = null
+    const is = this.#trouble?.code ?? null
+    if (is !== was) this.#options.onTrouble?.(is)
+  }
+
   async #run(task: WorkerTask, transferList: ArrayBuffer[]): Promise<TaskAnswer> {
     try {
       const answer = await this.#piscina.run(task, { transferList }) as TaskAnswer
+      this.#noteTrouble(answer.deliveries)
       for (const d of answer.deliveries) {
         if (d.error?.extra.cause === undefined) continue
         this.#options.onFault(d.error.extra.cause)

@@ -92,6 +92,8 @@ export interface TaskAnswer {
 /** What a worker is given when it starts. */
 export interface WorkerSettings {
   databaseUrl: string
+  /** Seconds that a statement may take; absent: the pool's default. */
+  databaseTimeoutS?: number
   /** Bytes of the secret key. */
   secretKey: Uint8Array
   atomicBytes: number

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto'
 import { workerData } from 'piscina'
 import type { CommitWorld, DecodedBody, Submission } from '../engine/commit.js'
+import { databaseTrouble } from '../engine/database-trouble.js'
 import { ApiError, BodyError } from '../engine/problem.js'
 import { replayQuarantine } from './replay.js'
 import { Settler, type SettleResult } from '../engine/settler.js'
 import { sourceSettings, type SourceSettings } from '../engine/source-settings.js'
-import { isUnavailable, openPool, type Pool } from '../engine/store/db.js'
+import { openPool, type Pool } from '../engine/store/db.js'
 import { acceptedMsOf } from '../engine/store/deliveries.js'
 import { openStorage } from '../engine/store/storage.js'
 import { withdrawDelivery } from '../engine/withdraw.js'
@@ -32,7 +33,7 @@ const LARGE_BYTES = 16 * 1024 * 1024
 let starting: Promise<Worker> | undefined
 
 async function start(settings: WorkerSettings): Promise<Worker> {
-  const pool = openPool(settings.databaseUrl, 3, 'meterline worker', () => undefined)
+  const pool = openPool(settings.databaseUrl, 3, 'meterline worker', () => undefined, settings.databaseTimeoutS)
   const world: CommitWorld = {
     storage: await openStorage(pool),
     maps: new Map(),
@@ -211,9 +212,8 @@ async function readSources(pool: Pool, utilityId: number, names: readonly string
 
 function errorAnswer(err: unknown): ErrorAnswer {
   if (err instanceof ApiError) return { status: err.status, code: err.code, message: err.message, extra: err.extra }
-  if (isUnavailable(err)) {
-    return { status: 503, code: 'database-unavailable', message: 'The database cannot be reached.', extra: { retryAfter: 2 } }
-  }
+  const trouble = databaseTrouble(err)
+  if (trouble !== undefined) return errorAnswer(trouble)
   // The cause is for the log of the main thread; the client is told nothing of it.
   const cause = err instanceof Error ? err.stack ?? err.message : String(err)
   return { status: 500, code: 'internal-error', message: 'The push could not be settled.', extra: { cause } }

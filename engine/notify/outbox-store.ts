@@ -71,6 +71,11 @@ export async function beginHandOver(
   return rowCount === 1
 }
 
+/** Keeps leases of messages that are still being sent. */
+export async function renewLeases(db: Queryable, leases: readonly string[], until: Date): Promise<void> {
+  await db.query(`update message set leased_until = $2 where state = 'sending' and lease = any($1::uuid[])`, [leases, until])
+}
+
 /** The end of an attempt. `pending`: to be tried again at `nextAt`. */
 export interface AttemptEnd {
   state: 'sent' | 'captured' | 'failed' | 'dropped' | 'unknown' | 'pending'

@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { createSealer, type NotifySecrets } from '../contacts/seal.js'
-import type { Pool } from '../store/db.js'
+import { isUnavailable, type Pool } from '../store/db.js'
 import {
-  beginHandOver, endAttempt, giveUpLostHandOvers, leaseMessages, type AttemptEnd, type LeasedMessage,
+  beginHandOver, endAttempt, giveUpLostHandOvers, leaseMessages, renewLeases, type AttemptEnd, type LeasedMessage,
 } from './outbox-store.js'
 import type { MessageText } from './text.js'
 import type { SendOutcome, Transport } from './transport.js'
@@ -22,6 +22,8 @@ export interface OutboxOptions {
   /** An attempt is broken off after this. */
   readonly attemptMs?: number
   readonly maxAttempts?: number
+  /** A sender that is gone is noticed after this: its leases are not renewed any more. */
+  readonly leaseMs?: number
   /** First delay before a message is tried again; it doubles up to an hour. */
   readonly backoffMs?: number
   /** Told of each attempt's end and how long after its writing the message left, for metrics. */
@@ -36,6 +38,8 @@ export interface Outbox {
 }
 
 const HOUR_MS = 3_600_000
+/** How often the end of an attempt is written while the database cannot be reached, over about half a minute. */
+const RECORD_TRIES = 10
 
 /**
  * Sends the messages that transactions left in the database, each under a lease, so that any number of processes may
@@ -45,16 +49,16 @@ export function startOutbox(options: OutboxOptions): Outbox {
   const { pool, transport, log, now, pollMs = 250, concurrency = 8, attemptMs = 120_000 } = options
   const { maxAttempts = 12, backoffMs = 5_000 } = options
   const sealer = createSealer(options.secrets)
-  // Longer than any attempt, so that a lease runs out only when its holder is gone.
-  const leaseMs = attemptMs * 1.5
+  const { leaseMs = 15_000 } = options
   const underWay = new Set<Promise<void>>()
+  const leases = new Map<Promise<void>, string>()
   const stopping = new AbortController()
   let wakeUp = new AbortController()
 
   async function deliver(message: LeasedMessage, lease: string): Promise<void> {
     const outcome = await attempt(message, lease)
     const end = toEnd(outcome, message)
-    await endAttempt(pool, message.message_id, lease, end, new Date(now()))
+    await record(() => endAttempt(pool, message.message_id, lease, end, new Date(now())))
     options.onAttempt?.({
       channel: message.channel, purpose: message.purpose, state: end.state, ageMs: now() - message.created_at.getTime(),
     })
@@ -114,15 +118,29 @@ export function startOutbox(options: OutboxOptions): Outbox {
     }
   }
 
+  /** What became of a message is known here alone: a database that is away for a while must not make it unknown. */
+  async function record(write: () => Promise<void>): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await write()
+      } catch (err) {
+        if (!isUnavailable(err) || attempt === RECORD_TRIES || stopping.signal.aborted) throw err
+        await pause(500 * attempt, stopping.signal)
+      }
+    }
+  }
+
   function start(message: LeasedMessage, lease: string): void {
     const work = deliver(message, lease)
       // The lease runs out, and another look decides: before hand-over it is tried again, after it is unknown.
       .catch((err: unknown) => log.error({ err, message: message.message_id }, 'the end of an attempt was not recorded'))
       .finally(() => {
         underWay.delete(work)
+        leases.delete(work)
         wake()
       })
     underWay.add(work)
+    leases.set(work, lease)
   }
 
   async function look(): Promise<void> {
@@ -157,6 +175,11 @@ export function startOutbox(options: OutboxOptions): Outbox {
     wakeUp.abort()
   }
 
+  const heart = setInterval(() => {
+    if (leases.size === 0) return
+    renewLeases(pool, [...new Set(leases.values())], new Date(now() + leaseMs))
+      .catch((err: unknown) => log.warn({ err }, 'the leases of messages under way were not renewed'))
+  }, leaseMs / 3)
   const running = run()
   return {
     wake,
@@ -165,6 +188,7 @@ export function startOutbox(options: OutboxOptions): Outbox {
       wake()
       await running
       await Promise.all(underWay)
+      clearInterval(heart)
       transport.close()
     },
   }

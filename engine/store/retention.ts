@@ -1,6 +1,5 @@
-import pg from 'pg'
 import type { Retention } from '../config.js'
-import { beginRegistryWrite, inTransaction, SCHEMA_LOCK, typeParsers, type Pool } from './db.js'
+import { beginRegistryWrite, inTransaction, patientClient, SCHEMA_LOCK, type Pool } from './db.js'
 import { firstDayOf, monthOfDay, monthOfInstant, monthStartText, type Month, type Storage } from './storage.js'
 
 /** How long things are kept; null: for ever. The settings of the same names. */
@@ -37,8 +36,7 @@ const BATCH = 10_000
 export async function maintain(pool: Pool, storage: Storage, settings: RetentionSettings, now: number): Promise<MaintenanceResult> {
   const result: MaintenanceResult = { skipped: false, dropped: {}, deleted: {} }
   // The lock is the session's: it lasts over all the transactions below and goes with the process.
-  const guard = new pg.Client({ ...pool.options, types: typeParsers })
-  guard.on('error', () => undefined)
+  const guard = patientClient(pool)
   await guard.connect()
   try {
     const { rows } = await guard.query<{ mine: boolean }>('select pg_try_advisory_lock($1::int, $2::int) as mine', [SCHEMA_LOCK, MAINTENANCE_KEY])

@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { SCHEMA_LOCK, sqlState, typeParsers, type Pool, type Queryable } from './db.js'
+import { patientClient, SCHEMA_LOCK, sqlState, typeParsers, type Pool, type Queryable } from './db.js'
 
 /** The one place that knows TimescaleDB: how the big tables are cut by time, and everything that differs by that. */
 
@@ -134,8 +134,8 @@ export async function makeHypertables(client: Queryable): Promise<void> {
 }
 
 /** A connection of its own with the pool's settings: a pool whose clients all wait for a partition could not give one. */
-async function withOwnConnection<T>(pool: Pool, work: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ ...pool.options, types: typeParsers })
+async function withOwnConnection<T>(pool: Pool, work: (client: pg.Client) => Promise<T>, patient = false): Promise<T> {
+  const client = patient ? patientClient(pool) : new pg.Client({ ...pool.options, types: typeParsers })
   client.on('error', () => undefined)
   await client.connect()
   try {
@@ -168,7 +168,6 @@ export async function ensurePartitions(pool: Pool, table: PartitionedTable, mont
       const name = partitionName(table, month)
       await client.query('begin')
       try {
-        await client.query("set local lock_timeout = '30s'")
         await client.query('select pg_advisory_xact_lock($1::int, $2::int)', [SCHEMA_LOCK, lockKey])
         const { rows } = await client.query<{ loose: boolean; attached: boolean }>(`
           select to_regclass($2) is not null as loose,
@@ -223,7 +222,7 @@ export async function dropBefore(pool: Pool, mode: StorageMode, table: Partition
       await client.query(`drop table ${name}`)
     }
     return months.length
-  })
+  }, true)
 }
 
 async function endCutShort(client: Queryable, table: PartitionedTable): Promise<void> {
