@@ -6,6 +6,9 @@ import type { ApiContext } from '../context.js'
 import { encodeCursor, nullable, page, pageOf, pageQuery, text, words } from '../schemas.js'
 import { placeOf } from './place.js'
 
+/** Purposes whose text shows nothing but what members are told. */
+const TELLING = ['alert', 'correction', 'notice', 'reply']
+
 const MessageQuery = Type.Object({
   ...pageQuery,
   state: Type.Optional(words(messageStates)),
@@ -14,6 +17,7 @@ const MessageQuery = Type.Object({
 const Message = Type.Object({
   id: Type.String(), account: nullable(Type.String()), contact: nullable(Type.String()),
   address: nullable(Type.String({ description: 'Masked' })), channel: Type.String(), purpose: Type.String(),
+  category: Type.String(), digest: Type.Boolean({ description: 'Goes, or went, out together with others' }),
   alert: nullable(Type.String()), state: words(messageStates), attempts: Type.Integer(), error: nullable(Type.String()),
   createdAt: Type.String(), doneAt: nullable(Type.String()),
   subject: nullable(Type.String()), text: nullable(Type.String({ description: 'Of captured messages alone' })),
@@ -33,7 +37,7 @@ export function messageRoutes(app: FastifyInstance, context: ApiContext): void {
     const rows = await listMessages(context.pool, sealer, principal.utilityId, {
       limit, state, account, after: place && { createdAt: place.at, id: place.id },
       // A code proves who holds an address: whoever may only read does not see it.
-      readable: principal.role === 'operator' ? ['alert', 'correction', 'code'] : ['alert', 'correction'],
+      readable: principal.role === 'operator' ? [...TELLING, 'code'] : TELLING,
     })
     return pageOf(rows, limit, (row) => row.view, (row) => encodeCursor(row.createdAt, row.view.id))
   })

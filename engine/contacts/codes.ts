@@ -1,5 +1,5 @@
 import { randomInt, randomUUID } from 'node:crypto'
-import { codeTexts } from '../notify/text.js'
+import type { MessageContent } from '../notify/content.js'
 import { ApiError } from '../problem.js'
 import type { Queryable } from '../store/db.js'
 import type { ContactChannel } from './address.js'
@@ -28,19 +28,18 @@ export async function sendCode(db: Queryable, sealer: Sealer, target: CodeTarget
   await lockAddress(db, target.addressHash)
   await checkLimits(db, target, now)
   const code = String(randomInt(1_000_000)).padStart(6, '0')
-  const { rows } = await db.query<{ name: string | null }>('select name from utility where utility_id = $1', [target.utilityId])
   await dropUnsentCodes(db, target.contactId, now)
   await db.query(
     `update contact set code_hash = $2, code_expires = $3, code_tries = 0, codes_sent = codes_sent + 1, last_code_at = $4
       where contact_id = $1`,
     [target.contactId, sealer.hashCode(target.contactId, code), new Date(now.getTime() + CODE_MINUTES * 60_000), now])
   const messageId = randomUUID()
-  const text = codeTexts(code, CODE_MINUTES, rows[0]?.name ?? null)[target.channel]
+  const content: MessageContent = { t: 'code', code, minutes: CODE_MINUTES }
   await db.query(
     `insert into message (message_id, utility_id, account_id, contact_id, purpose, channel, body_enc, state, next_at, created_at)
      values ($1, $2, $3, $4, 'code', $5, $6, 'pending', $7, $7)`,
     [messageId, target.utilityId, target.accountId, target.contactId, target.channel,
-      sealer.seal('message', messageId, JSON.stringify(text)), now])
+      sealer.seal('message', messageId, JSON.stringify(content)), now])
 }
 
 /** Drops the contact's codes that no sender has begun to hand over. */

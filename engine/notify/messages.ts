@@ -1,6 +1,8 @@
 import type { Sealer } from '../contacts/seal.js'
 import type { Queryable } from '../store/db.js'
-import type { MessageText } from './text.js'
+import type { Category } from './content.js'
+import { openContent } from './parcel.js'
+import { messageView, plainText } from './render.js'
 
 export const messageStates = ['pending', 'sending', 'sent', 'failed', 'dropped', 'captured', 'unknown'] as const
 export type MessageState = (typeof messageStates)[number]
@@ -13,6 +15,9 @@ export interface MessageView {
   address: string | null
   channel: string
   purpose: string
+  category: Category
+  /** It goes, or went, out together with others. */
+  digest: boolean
   alert: string | null
   state: MessageState
   attempts: number
@@ -50,6 +55,12 @@ interface Row {
   created_text: string
   done_at: Date | null
   body_enc: Buffer
+  category: Category
+  digest: boolean
+  language: string | null
+  utility_name: string | null
+  utility_phone: string | null
+  utility_links: Record<string, string>
 }
 
 /** One more than a page of the utility's messages, newest first, each with the text of its place for a cursor. */
@@ -58,8 +69,10 @@ export async function listMessages(
 ): Promise<{ view: MessageView; createdAt: string }[]> {
   const { rows } = await db.query<Row>(
     `select m.message_id, a.id as account, m.contact_id, c.masked, m.channel, m.purpose, m.alert_id, m.state, m.attempts,
-            m.last_error, m.created_at, m.created_at::text as created_text, m.done_at, m.body_enc
+            m.last_error, m.created_at, m.created_at::text as created_text, m.done_at, m.body_enc, m.category, m.digest,
+            c.language, u.name as utility_name, u.phone as utility_phone, u.links as utility_links
        from message m
+       join utility u on u.utility_id = m.utility_id
        left join account a using (account_id)
        left join contact c using (contact_id)
       where m.utility_id = $1 and ($2::text is null or m.state = $2) and ($3::text is null or a.id = $3)
@@ -79,6 +92,8 @@ function toView(r: Row, sealer: Sealer, readable: readonly string[]): MessageVie
     address: r.masked,
     channel: r.channel,
     purpose: r.purpose,
+    category: r.category,
+    digest: r.digest,
     alert: r.alert_id,
     state: r.state,
     attempts: r.attempts,
@@ -86,14 +101,18 @@ function toView(r: Row, sealer: Sealer, readable: readonly string[]): MessageVie
     createdAt: r.created_at.toISOString(),
     doneAt: r.done_at?.toISOString() ?? null,
     subject: text?.subject ?? null,
-    text: text?.body ?? null,
+    text: text?.text ?? null,
   }
 }
 
-/** null where it was sealed under another SECRET_KEY: the list is still of use. */
-function openText(r: Row, sealer: Sealer): MessageText | null {
+/** The message in words; null where it was sealed under another SECRET_KEY: the list is still of use. */
+function openText(r: Row, sealer: Sealer): { subject: string; text: string } | null {
   try {
-    return JSON.parse(sealer.open('message', r.message_id, r.body_enc)) as MessageText
+    const view = messageView(openContent(sealer, r), {
+      language: r.language ?? 'en', category: r.category, unsubscribeUrl: null,
+      utility: { name: r.utility_name, phone: r.utility_phone, links: r.utility_links },
+    })
+    return r.channel === 'sms' ? { subject: '', text: view.sms } : { subject: view.subject, text: plainText(view) }
   } catch {
     return null
   }

@@ -1,15 +1,32 @@
-import type { Queryable } from '../store/db.js'
+import type { Client, Pool, Queryable } from '../store/db.js'
+import { inTransaction } from '../store/db.js'
+import type { Category } from './content.js'
+import { inStages, stagesBefore, type MessageEvent } from './life-cycle.js'
+import type { QuietSettings } from './quiet.js'
 
-/** A message that this process holds the lease of. */
+export type MessagePurpose = 'alert' | 'correction' | 'code' | 'notice' | 'reply'
+
+/** A message that this process holds the lease of, with what its words depend on. */
 export interface LeasedMessage {
   message_id: string
+  utility_id: number
   contact_id: string
-  purpose: 'alert' | 'correction' | 'code'
+  purpose: MessagePurpose
+  category: Category
   channel: 'email' | 'sms'
+  digest: boolean
   attempts: number
   body_enc: Buffer
   address_enc: Buffer
   created_at: Date
+  account_id: number
+  language: string
+  /** The account's zone or the utility's; null where neither is set. */
+  zone: string | null
+  quiet_hours: QuietSettings | null
+  utility_name: string | null
+  utility_phone: string | null
+  utility_links: Record<string, string>
   /** False: it says what does not hold any more, or may not be told to this contact. */
   is_due: boolean
   /** True: what the contact was told last is still on its way, and decides whether this one is needed. */
@@ -24,10 +41,13 @@ const TOLD = `(select e.purpose from message e
 
 // Over m (message) and c (its contact); $1 is the present. Nothing but the code goes to a contact that is not verified;
 // an alert goes out only while it stands at the step that the message tells of, and to those alone who do not know it;
-// a correction only to those who were told what it takes back.
-const IS_DUE = `(c.deleted_at is null and case m.purpose
+// a correction only to those who were told what it takes back; nothing goes to who ended its category, but the answer
+// that says so.
+const IS_DUE = `(c.deleted_at is null and coalesce(m.expires_at > $1::timestamptz, true) and case m.purpose
     when 'code' then c.state = 'pending' and c.code_expires > $1::timestamptz
-    else c.state = 'active'
+    when 'reply' then c.state in ('active', 'stopped')
+    when 'notice' then c.state = 'active' and contact_mode(c, m.category) <> 'off'
+    else c.state = 'active' and contact_mode(c, m.category) <> 'off'
      and exists (select 1 from alert a where a.alert_id = m.alert_id and a.step = m.alert_step
                     and a.state = case m.purpose when 'alert' then 'raised' else 'retracted' end)
      and (${TOLD} is not distinct from 'alert') = (m.purpose = 'correction') end)`
@@ -36,39 +56,61 @@ const WAITS = `exists (select 1 from message e
                 where e.alert_id = m.alert_id and e.contact_id = m.contact_id and e.alert_step < m.alert_step
                   and e.state = 'sending' and e.handed_at is not null)`
 
-/** Takes up to `count` due messages under a lease until `until`; a lease that ran out before hand-over is taken too. */
-export async function leaseMessages(
-  db: Queryable, lease: string, count: number, now: Date, until: Date,
-): Promise<LeasedMessage[]> {
+const LEASABLE = `next_at <= $1 and (state = 'pending' or state = 'sending' and leased_until < $1 and handed_at is null)`
+
+/**
+ * Takes due messages under a lease until `until`: up to `count`, and up to `count` contacts' digests, each whole, so that no
+ * two senders share one. A lease that ran out before hand-over is taken too.
+ */
+export async function leaseMessages(db: Queryable, lease: string, count: number, now: Date, until: Date): Promise<LeasedMessage[]> {
   const leased = await db.query(
-    `with due as (
-       select message_id from message
-        where state in ('pending', 'sending') and next_at <= $1
-          and (state = 'pending' or leased_until < $1 and handed_at is null)
-        order by next_at limit $2 for update skip locked)
+    `with single as (
+       select message_id from message where not digest and state in ('pending', 'sending') and ${LEASABLE}
+        order by next_at limit $2 for update skip locked),
+     holder as (
+       select contact_id from contact
+        where contact_id in (select contact_id from message
+                              where digest and state in ('pending', 'sending') and ${LEASABLE} order by next_at limit $2)
+        for no key update skip locked),
+     grouped as (
+       select message_id from message join holder using (contact_id)
+        where digest and state in ('pending', 'sending') and ${LEASABLE} for update of message skip locked)
      update message m
         set state = 'sending', lease = $3, leased_until = $4, attempts = m.attempts + 1, handed_at = null
-       from due where m.message_id = due.message_id`, [now, count, lease, until])
+      where m.message_id in (select message_id from single union all select message_id from grouped)`, [now, count, lease, until])
   if (leased.rowCount === 0) return []
   const { rows } = await db.query<LeasedMessage>(
-    `select m.message_id, m.contact_id, m.purpose, m.channel, m.attempts, m.body_enc, c.address_enc, m.created_at,
-            ${IS_DUE} as is_due, ${WAITS} as waits
-       from message m join contact c using (contact_id)
+    `select m.message_id, m.utility_id, m.contact_id, m.purpose, m.category, m.channel, m.digest, m.attempts, m.body_enc, c.address_enc,
+            m.created_at, c.account_id, c.language, coalesce(a.zone, u.zone) as zone, p.quiet_hours, u.name as utility_name,
+            u.phone as utility_phone, u.links as utility_links, ${IS_DUE} as is_due, ${WAITS} as waits
+       from message m
+       join contact c using (contact_id)
+       join account a on a.account_id = c.account_id
+       join utility u on u.utility_id = m.utility_id
+       left join account_preference p on p.account_id = c.account_id
       where m.lease = $2 and m.state = 'sending' and m.handed_at is null
-      order by m.next_at`, [now, lease])
+      order by m.next_at, m.created_at, m.message_id`, [now, lease])
   return rows
 }
 
-/** Writes down that the message may reach the other side from now on; false where it is not to be sent any more. */
-export async function beginHandOver(
-  db: Queryable, messageId: string, lease: string, now: Date, until: Date,
-): Promise<boolean> {
-  const { rowCount } = await db.query(
-    `update message m set handed_at = $1, leased_until = $4
+const HAND_OVER = `update message m set handed_at = $1, leased_until = $4
        from contact c
-      where m.message_id = $2 and m.lease = $3 and m.state = 'sending' and m.handed_at is null
-        and c.contact_id = m.contact_id and ${IS_DUE}`, [now, messageId, lease, until])
-  return rowCount === 1
+      where m.message_id = any($2::uuid[]) and m.lease = $3 and ${inStages(stagesBefore('hand-over'))}
+        and c.contact_id = m.contact_id and ${IS_DUE}`
+
+/**
+ * Writes down that the messages may reach the other side from now on; false where one of them is not to be sent any more:
+ * then none is handed over.
+ */
+export async function beginHandOver(pool: Pool, messageIds: readonly string[], lease: string, now: Date, until: Date): Promise<boolean> {
+  const values = [now, messageIds, lease, until]
+  if (messageIds.length === 1) return (await pool.query(HAND_OVER, values)).rowCount === 1
+  return inTransaction(pool, async (client: Client) => {
+    const { rowCount } = await client.query(HAND_OVER, values)
+    if (rowCount === messageIds.length) return true
+    await client.query('rollback; begin')
+    return false
+  })
 }
 
 /** Keeps leases of messages that are still being sent. */
@@ -76,39 +118,50 @@ export async function renewLeases(db: Queryable, leases: readonly string[], unti
   await db.query(`update message set leased_until = $2 where state = 'sending' and lease = any($1::uuid[])`, [leases, until])
 }
 
-/** The end of an attempt. `pending`: to be tried again at `nextAt`. */
+/** The end of an attempt. */
 export interface AttemptEnd {
-  state: 'sent' | 'captured' | 'failed' | 'dropped' | 'unknown' | 'pending'
+  event: Extract<MessageEvent, 'accepted' | 'captured' | 'refused' | 'deferred' | 'withdrawn' | 'uncertain'>
+  /** Of `deferred`: when it is tried again. */
   nextAt: Date
   error: string | null
   /** False where nothing was tried: it does not count as an attempt. */
   isCounted: boolean
+  /** Of `deferred`: from now on it goes out with the digest. */
+  toDigest?: boolean
+}
+
+const STATE_AFTER = {
+  accepted: 'sent', captured: 'captured', refused: 'failed', deferred: 'pending', withdrawn: 'dropped', uncertain: 'unknown',
+} as const
+
+/** The state that the end of an attempt leaves a message in. */
+export function stateAfter(event: AttemptEnd['event']): (typeof STATE_AFTER)[AttemptEnd['event']] {
+  return STATE_AFTER[event]
 }
 
 /**
  * Records the end of an attempt. A lease that was taken for lost while the server's answer was on its way is still
  * this process's to correct: `unknown` becomes what is known now. A code is not kept once it went out.
  */
-export async function endAttempt(
-  db: Queryable, messageId: string, lease: string, end: AttemptEnd, now: Date,
-): Promise<void> {
+export async function endAttempt(db: Queryable, messageIds: readonly string[], lease: string, end: AttemptEnd, now: Date): Promise<void> {
   await db.query(
-    `update message
+    `update message m
         set state = $3, next_at = $4, last_error = $5, attempts = attempts - $6,
             done_at = case when $3 = 'pending' then null else $7::timestamptz end,
             handed_at = case when $3 = 'pending' then null else handed_at end,
+            digest = digest or $8,
             body_enc = case when $3 = 'sent' and purpose = 'code' then ''::bytea else body_enc end,
             lease = null, leased_until = null
-      where message_id = $1 and lease = $2 and state in ('sending', 'unknown')`,
-    [messageId, lease, end.state, end.nextAt, end.error, end.isCounted ? 0 : 1, now])
+      where message_id = any($1::uuid[]) and lease = $2 and ${inStages(stagesBefore(end.event))}`,
+    [messageIds, lease, STATE_AFTER[end.event], end.nextAt, end.error, end.isCounted ? 0 : 1, now, end.toDigest === true])
 }
 
 /** Messages whose sender was lost after hand-over: nobody knows whether they arrived, so they are not sent again. */
 export async function giveUpLostHandOvers(db: Queryable, now: Date): Promise<number> {
   const { rowCount } = await db.query(
     `with lost as (
-       select message_id from message
-        where state = 'sending' and handed_at is not null and leased_until < $1 for update skip locked)
+       select message_id from message m
+        where ${inStages(stagesBefore('lost'))} and leased_until < $1 for update skip locked)
      update message m set state = 'unknown', done_at = $1, last_error = 'the sender was lost after hand-over'
        from lost where m.message_id = lost.message_id`, [now])
   return rowCount ?? 0

@@ -4,14 +4,15 @@ import { alertFixture, sealer, secrets, type AlertFixture } from '../../test/ale
 import { testDatabase, type TestDatabase } from '../../test/database.js'
 import { mailServer, silentServer, type MailServer } from '../../test/mail-server.js'
 import { inTransaction } from '../store/db.js'
-import { dayNumber } from '../time/text.js'
+import { getZone } from '../time/zone.js'
 import { evaluateThresholds } from '../thresholds/evaluate.js'
 import { beginHandOver, endAttempt, giveUpLostHandOvers, leaseMessages } from './outbox-store.js'
 import { startOutbox, type Outbox, type OutboxOptions } from './outbox.js'
 import { createSmtpTransport } from './smtp.js'
 import { byChannel, captureTransport, type Transport } from './transport.js'
 
-const DAY = dayNumber('2026-10-01')
+// Fresh, so that what is raised is told at once.
+const DAY = getZone('America/Chicago').dayOf(Date.now() / 1000)
 const log = { warn: vi.fn(), error: vi.fn() }
 
 let db: TestDatabase
@@ -224,7 +225,7 @@ describe('a crash', () => {
     await a.above(true)
     const lease = randomUUID()
     const [message] = await leaseMessages(db.pool, lease, 10, new Date(), new Date(Date.now() + 60_000))
-    expect(await beginHandOver(db.pool, message.message_id, lease, new Date(), past)).toBe(true)
+    expect(await beginHandOver(db.pool, [message.message_id], lease, new Date(), past)).toBe(true)
     start()
     await until(a.contact, ['alert unknown'])
     expect(mail.received).toEqual([])
@@ -238,12 +239,12 @@ describe('a crash', () => {
     const [slow, fast] = [randomUUID(), randomUUID()]
     const [message] = await leaseMessages(db.pool, slow, 10, now, past)
     await leaseMessages(db.pool, fast, 10, now, soon)
-    expect(await beginHandOver(db.pool, message.message_id, slow, now, soon)).toBe(false)
-    expect(await beginHandOver(db.pool, message.message_id, fast, now, past)).toBe(true)
-    expect(await beginHandOver(db.pool, message.message_id, fast, now, past)).toBe(false)
+    expect(await beginHandOver(db.pool, [message.message_id], slow, now, soon)).toBe(false)
+    expect(await beginHandOver(db.pool, [message.message_id], fast, now, past)).toBe(true)
+    expect(await beginHandOver(db.pool, [message.message_id], fast, now, past)).toBe(false)
     await giveUpLostHandOvers(db.pool, now)
     expect(await states(a.contact)).toEqual(['alert unknown'])
-    await endAttempt(db.pool, message.message_id, fast, { state: 'sent', nextAt: now, error: null, isCounted: true }, now)
+    await endAttempt(db.pool, [message.message_id], fast, { event: 'accepted', nextAt: now, error: null, isCounted: true }, now)
     expect(await states(a.contact)).toEqual(['alert sent'])
   })
 })
@@ -320,7 +321,7 @@ describe('a contact', () => {
       const id = randomUUID()
       await db.pool.query(
         `insert into message (message_id, utility_id, account_id, contact_id, purpose, channel, body_enc, state) values ($1, $2, $3, $4, $5, 'email', $6, 'pending')`,
-        [id, f.utilityId, accountId, contact, purpose, sealer.seal('message', id, JSON.stringify({ subject: '123456', body: 'code' }))])
+        [id, f.utilityId, accountId, contact, purpose, sealer.seal('message', id, JSON.stringify({ t: 'code', code: '123456', minutes: 10 }))])
     }
     await db.pool.query(`update contact set code_expires = now() + interval '10 minutes' where contact_id = $1`, [contact])
     await write('alert')

@@ -3,11 +3,16 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { createSealer, type NotifySecrets } from '../contacts/seal.js'
 import { isUnavailable, type Pool } from '../store/db.js'
+import { getZone } from '../time/zone.js'
+import { LATE_S } from './announce.js'
+import type { MessageContent } from './content.js'
 import {
-  beginHandOver, endAttempt, giveUpLostHandOvers, leaseMessages, renewLeases, type AttemptEnd, type LeasedMessage,
+  beginHandOver, endAttempt, giveUpLostHandOvers, leaseMessages, renewLeases, stateAfter, type AttemptEnd, type LeasedMessage,
 } from './outbox-store.js'
-import type { MessageText } from './text.js'
-import type { SendOutcome, Transport } from './transport.js'
+import { openContent, toParcels, viewOf, type Parcel, type UnsubscribeLink } from './parcel.js'
+import { nextDigest, quietOf, quietUntil } from './quiet.js'
+import type { MessageView } from './render.js'
+import type { MailChart, SendOutcome, Transport } from './transport.js'
 
 export interface OutboxOptions {
   readonly pool: Pool
@@ -27,7 +32,13 @@ export interface OutboxOptions {
   /** First delay before a message is tried again; it doubles up to an hour. */
   readonly backoffMs?: number
   /** Told of each attempt's end and how long after its writing the message left, for metrics. */
-  readonly onAttempt?: (message: { channel: string; purpose: string; state: AttemptEnd['state']; ageMs: number }) => void
+  readonly onAttempt?: (message: { channel: string; purpose: string; state: ReturnType<typeof stateAfter>; ageMs: number }) => void
+  /** Where a mail's one-click unsubscribe leads; without it mails have none. */
+  readonly unsubscribeLink?: UnsubscribeLink
+  /** Draws the chart beside a mail; null where there is none to show, or no time for it. Never throws. */
+  readonly chart?: (message: LeasedMessage, content: MessageContent) => Promise<MailChart | null>
+  /** Told that the server knows no such address. */
+  readonly onBounce?: (contactId: string) => Promise<void>
 }
 
 export interface Outbox {
@@ -55,29 +66,35 @@ export function startOutbox(options: OutboxOptions): Outbox {
   const stopping = new AbortController()
   let wakeUp = new AbortController()
 
-  async function deliver(message: LeasedMessage, lease: string): Promise<void> {
-    const outcome = await attempt(message, lease)
-    const end = toEnd(outcome, message)
-    await record(() => endAttempt(pool, message.message_id, lease, end, new Date(now())))
-    options.onAttempt?.({
-      channel: message.channel, purpose: message.purpose, state: end.state, ageMs: now() - message.created_at.getTime(),
-    })
+  async function deliver(parcel: Parcel, lease: string): Promise<void> {
+    const { messages, first } = parcel
+    const outcome = await attempt(parcel, lease)
+    const end = toEnd(outcome, messages)
+    await record(() => endAttempt(pool, messages.map((m) => m.message_id), lease, end, new Date(now())))
+    if (outcome !== 'early' && outcome.state === 'failed' && outcome.bounced === true) await options.onBounce?.(first.contact_id)
+    const state = stateAfter(end.event)
+    for (const m of messages) {
+      options.onAttempt?.({ channel: m.channel, purpose: m.purpose, state, ageMs: now() - m.created_at.getTime() })
+    }
     if (end.error !== null) {
-      log.warn({ message: message.message_id, state: end.state, attempt: message.attempts, reason: end.error }, 'message not sent')
+      log.warn({ message: first.message_id, count: messages.length, state, attempt: first.attempts, reason: end.error }, 'message not sent')
     }
   }
 
-  async function attempt(message: LeasedMessage, lease: string): Promise<SendOutcome | 'early'> {
-    if (message.waits) return 'early'
-    if (!message.is_due) return { state: 'withdrawn' }
+  async function attempt(parcel: Parcel, lease: string): Promise<SendOutcome | 'early'> {
+    const { messages, first } = parcel
+    const { message_id: messageId, channel } = first
     let to: string
-    let text: MessageText
+    let view: MessageView
+    let contents: MessageContent[]
     try {
-      to = sealer.open('address', message.contact_id, message.address_enc)
-      text = JSON.parse(sealer.open('message', message.message_id, message.body_enc)) as MessageText
+      to = sealer.open('address', first.contact_id, first.address_enc)
+      contents = messages.map((m) => openContent(sealer, m))
+      view = viewOf(parcel, contents, options.unsubscribeLink ?? (() => null))
     } catch {
       return { state: 'failed', reason: 'sealed under another SECRET_KEY' }
     }
+    const chart = channel === 'email' && !first.digest ? await options.chart?.(first, contents[0]) ?? null : null
     // A stop does not wait for a server that has not been given anything yet.
     const notBegun = new AbortController()
     const breakOff = (): void => notBegun.abort()
@@ -85,36 +102,72 @@ export function startOutbox(options: OutboxOptions): Outbox {
     else stopping.signal.addEventListener('abort', breakOff)
     const handOver = async (): Promise<boolean> => {
       stopping.signal.removeEventListener('abort', breakOff)
-      return beginHandOver(pool, message.message_id, lease, new Date(now()), new Date(now() + leaseMs))
+      return beginHandOver(pool, messages.map((m) => m.message_id), lease, new Date(now()), new Date(now() + leaseMs))
     }
-    const { message_id: messageId, channel } = message
     try {
       const signal = AbortSignal.any([notBegun.signal, AbortSignal.timeout(attemptMs)])
-      return await transport.send({ messageId, channel, to, text }, handOver, signal)
+      const outcome = await transport.send({ messageId, channel, to, view, chart }, handOver, signal)
+      // Of a digest, one line was taken back meanwhile: the others go out without it.
+      return outcome.state === 'withdrawn' && messages.length > 1 ? 'early' : outcome
     } finally {
       stopping.signal.removeEventListener('abort', breakOff)
     }
   }
 
-  function toEnd(outcome: SendOutcome | 'early', message: LeasedMessage): AttemptEnd {
+  function toEnd(outcome: SendOutcome | 'early', messages: readonly LeasedMessage[]): AttemptEnd {
     const at = new Date(now())
-    if (outcome === 'early') return { state: 'pending', nextAt: new Date(now() + 1_000), error: null, isCounted: false }
+    if (outcome === 'early') return { event: 'deferred', nextAt: at, error: null, isCounted: false }
     switch (outcome.state) {
       case 'sent':
+        return { event: 'accepted', nextAt: at, error: null, isCounted: true }
       case 'captured':
-        return { state: outcome.state, nextAt: at, error: null, isCounted: true }
+        return { event: 'captured', nextAt: at, error: null, isCounted: true }
       case 'withdrawn':
-        return { state: 'dropped', nextAt: at, error: null, isCounted: true }
+        return { event: 'withdrawn', nextAt: at, error: null, isCounted: true }
       case 'failed':
+        return { event: 'refused', nextAt: at, error: outcome.reason, isCounted: true }
       case 'unknown':
-        return { state: outcome.state, nextAt: at, error: outcome.reason, isCounted: true }
+        return { event: 'uncertain', nextAt: at, error: outcome.reason, isCounted: true }
       case 'retry': {
-        const isLast = message.attempts >= maxAttempts
-        const waitMs = Math.min(backoffMs * 2 ** (message.attempts - 1), HOUR_MS) * (0.75 + Math.random() / 2)
+        const attempts = Math.max(...messages.map((m) => m.attempts))
+        const waitMs = Math.min(backoffMs * 2 ** (attempts - 1), HOUR_MS) * (0.75 + Math.random() / 2)
         return {
-          state: isLast ? 'failed' : 'pending', nextAt: new Date(now() + waitMs), error: outcome.reason, isCounted: true,
+          event: attempts >= maxAttempts ? 'refused' : 'deferred', nextAt: new Date(now() + waitMs), error: outcome.reason, isCounted: true,
         }
       }
+    }
+  }
+
+  /** Sets aside what is not to be sent, or not yet; gives the parcels of the rest. */
+  async function sort(messages: readonly LeasedMessage[], lease: string): Promise<Parcel[]> {
+    const ready: LeasedMessage[] = []
+    for (const m of messages) {
+      const end = notNow(m)
+      if (end === null) ready.push(m)
+      else {
+        await endAttempt(pool, [m.message_id], lease, end, new Date(now()))
+        options.onAttempt?.({ channel: m.channel, purpose: m.purpose, state: stateAfter(end.event), ageMs: now() - m.created_at.getTime() })
+      }
+    }
+    return toParcels(ready)
+  }
+
+  /** Why a leased message is not sent now; null where it is. */
+  function notNow(m: LeasedMessage): AttemptEnd | null {
+    const at = new Date(now())
+    if (m.waits) return { event: 'deferred', nextAt: new Date(now() + 1_000), error: null, isCounted: false }
+    if (!m.is_due) return { event: 'withdrawn', nextAt: at, error: null, isCounted: true }
+    if (m.purpose === 'code' || m.purpose === 'reply' || m.zone === null) return null
+    // Retries, and messages written before the member chose other hours, come to their time only here.
+    const zone = getZone(m.zone)
+    const quiet = quietOf(m.quiet_hours, m.channel, m.category)
+    const nowS = now() / 1000
+    const untilS = quietUntil(nowS, zone, quiet)
+    if (untilS <= nowS) return null
+    const isStale = m.purpose === 'alert' && untilS - m.created_at.getTime() / 1000 > LATE_S
+    return {
+      event: 'deferred', nextAt: new Date((isStale ? nextDigest(nowS, zone, quiet) : untilS) * 1000), error: null, isCounted: false,
+      toDigest: isStale,
     }
   }
 
@@ -130,10 +183,10 @@ export function startOutbox(options: OutboxOptions): Outbox {
     }
   }
 
-  function start(message: LeasedMessage, lease: string): void {
-    const work = deliver(message, lease)
+  function start(parcel: Parcel, lease: string): void {
+    const work = deliver(parcel, lease)
       // The lease runs out, and another look decides: before hand-over it is tried again, after it is unknown.
-      .catch((err: unknown) => log.error({ err, message: message.message_id }, 'the end of an attempt was not recorded'))
+      .catch((err: unknown) => log.error({ err, message: parcel.first.message_id }, 'the end of an attempt was not recorded'))
       .finally(() => {
         underWay.delete(work)
         leases.delete(work)
@@ -149,7 +202,7 @@ export function startOutbox(options: OutboxOptions): Outbox {
       const lease = randomUUID()
       const free = concurrency - underWay.size
       const messages = await leaseMessages(pool, lease, free, new Date(now()), new Date(now() + leaseMs))
-      for (const message of messages) start(message, lease)
+      for (const parcel of await sort(messages, lease)) start(parcel, lease)
       if (messages.length < free) return
     }
   }

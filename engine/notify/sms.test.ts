@@ -3,8 +3,11 @@ import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createSmsTransport } from './sms.js'
+import { messageView } from './render.js'
 import type { SendOutcome } from './transport.js'
 
+const view = messageView({ t: 'code', code: '123456', minutes: 10 }, {
+  language: 'en', category: 'usage', utility: { name: null, phone: null, links: {} }, unsubscribeUrl: null })
 let gateway: Server
 let url: string
 let answer: (request: IncomingMessage, response: ServerResponse) => void
@@ -35,7 +38,7 @@ afterEach(async () => {
 
 function send(handOver = true, timeoutMs = 2_000): Promise<SendOutcome> {
   return createSmsTransport({ url, account: 'AC1', token: 'secret', from: '+15125550000' }).send(
-    { messageId: 'm1', channel: 'sms', to: '+15125550123', text: { subject: '', body: 'used & more' } },
+    { messageId: 'm1', channel: 'sms', to: '+15125550123', view: { ...view, sms: 'used & more' }, chart: null },
     () => Promise.resolve(handOver), AbortSignal.timeout(timeoutMs))
 }
 

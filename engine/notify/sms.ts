@@ -20,7 +20,7 @@ export function createSmsTransport({ url, account, token, from }: SmsOptions): T
     ? url : `${url.replace(/\/$/, '')}/2010-04-01/Accounts/${encodeURIComponent(account)}/Messages.json`)
   return {
     send(message, handOver, signal) {
-      const body = new URLSearchParams({ To: message.to, From: from, Body: message.text.body }).toString()
+      const body = new URLSearchParams({ To: message.to, From: from, Body: message.view.sms }).toString()
       return post(address, `${account}:${token}`, body, handOver, signal)
     },
     close() {

@@ -1,5 +1,7 @@
 import { Readable } from 'node:stream'
 import { createTransport } from 'nodemailer'
+import { mailHtml } from './mail-html.js'
+import { plainText } from './render.js'
 import type { HandOver, SendOutcome, Transport } from './transport.js'
 
 export interface SmtpOptions {
@@ -64,10 +66,13 @@ export function createSmtpTransport({ url, from, connections, timeoutMs = 30_000
         await mailer.sendMail({
           from,
           to: { name: '', address: message.to },
-          subject: message.text.subject,
-          text: message.text.body,
+          subject: message.view.subject,
+          text: plainText(message.view),
+          html: mailHtml(message.view, message.chart),
+          ...(message.chart === null ? {} : {
+            attachments: [{ filename: 'chart.png', content: message.chart.png, cid: 'chart', contentDisposition: 'inline' as const, contentType: 'image/png' }] }),
           messageId,
-          headers: { 'Auto-Submitted': 'auto-generated' },
+          headers: { 'Auto-Submitted': 'auto-generated', ...unsubscribeHeaders(message.view.unsubscribe?.href ?? null) },
           signal,
         })
         return { state: 'sent' }
@@ -82,6 +87,11 @@ export function createSmtpTransport({ url, from, connections, timeoutMs = 30_000
   }
 }
 
+/** RFC 2369 and RFC 8058: the mail program's own button posts to the address, without a question. */
+function unsubscribeHeaders(url: string | null): Record<string, string> {
+  return url === null ? {} : { 'List-Unsubscribe': `<${url}>`, 'List-Unsubscribe-Post': 'List-Unsubscribe=One-Click' }
+}
+
 async function* afterHandOver(handOver: HandOver, content: () => Readable): AsyncGenerator<Uint8Array> {
   // Throwing breaks the connection within DATA, and a server does not deliver a message without its end.
   if (!await handOver()) throw new Error('the message was withdrawn')
@@ -92,9 +102,17 @@ function classify(err: SmtpError, isHandedOver: boolean): SendOutcome {
   const reason = describe(err)
   const isAboutMessage = err.code === 'EENVELOPE' || err.code === 'EMESSAGE'
   if (isAboutMessage && err.responseCode !== undefined) {
-    return { state: err.responseCode >= 500 ? 'failed' : 'retry', reason }
+    if (err.responseCode < 500) return { state: 'retry', reason }
+    return { state: 'failed', reason, bounced: isAddressGone(err) }
   }
   return { state: isHandedOver ? 'unknown' : 'retry', reason }
+}
+
+/** True where the server says that there is no such mailbox, not that it dislikes this message (RFC 3463: 5.1.1, 5.1.2, 5.1.3, 5.1.6, 5.1.10, 5.2.1). */
+function isAddressGone({ code, responseCode, response }: SmtpError): boolean {
+  const status = /^\d{3}[ -](\d\.\d{1,3}\.\d{1,3})/.exec(response ?? '')?.[1]
+  if (status !== undefined) return code === 'EENVELOPE' && /^5\.(1\.([1236]|10)|2\.1)$/.test(status)
+  return code === 'EENVELOPE' && (responseCode === 550 || responseCode === 553)
 }
 
 /** Codes alone: servers repeat the recipient's address in their words. */

@@ -1,10 +1,20 @@
-import type { MessageText } from './text.js'
+import type { MessageView } from './render.js'
+
+/** An image and what it says, in words. */
+export interface MailChart {
+  readonly png: Buffer
+  readonly alt: string
+  /** A sentence beneath it with the most important thing to see. */
+  readonly note: string | null
+}
 
 export interface OutgoingMessage {
   readonly messageId: string
   readonly channel: 'email' | 'sms'
   readonly to: string
-  readonly text: MessageText
+  readonly view: MessageView
+  /** A chart to stand beside the words of a mail, as PNG. */
+  readonly chart: MailChart | null
 }
 
 /**
@@ -20,7 +30,9 @@ export type HandOver = () => Promise<boolean>
  */
 export type SendOutcome =
   | { readonly state: 'sent' | 'captured' | 'withdrawn' }
-  | { readonly state: 'retry' | 'failed' | 'unknown'; readonly reason: string }
+  | { readonly state: 'retry' | 'unknown'; readonly reason: string }
+  /** `bounced`: it is the address that was refused, not this message. */
+  | { readonly state: 'failed'; readonly reason: string; readonly bounced?: boolean }
 
 /** Sends messages; never throws for what a server answers. */
 export interface Transport {

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { NotifySecrets } from '../contacts/seal.js'
 import { groupBy } from '../group-by.js'
 import { announce, type Announcement } from '../notify/announce.js'
-import { alertTexts, correctionTexts, type AlertSnapshot } from '../notify/text.js'
+import type { AlertSnapshot } from '../notify/content.js'
 import type { Queryable } from '../store/db.js'
 import type { DaySpan } from '../time/billing.js'
 import type { Zone } from '../time/zone.js'
@@ -204,14 +204,13 @@ async function write(db: Queryable, context: Context, cases: Case[], usage: Usag
     const isRaised = move !== 'retract'
     if (isRaised) result.raised++
     else result.retracted++
-    const snapshot = toSnapshot(context, c, used, crossedAtS)
     announcements.push({
       alertId,
       step: (c.row?.step ?? 0) + 1,
       accountId: c.threshold.accountId,
       purpose: isRaised ? 'alert' : 'correction',
       contacts: c.threshold.contacts,
-      texts: isRaised ? alertTexts(snapshot) : correctionTexts(snapshot),
+      snapshot: toSnapshot(context, c, used, crossedAtS),
     })
   }
   await insertAlerts(db, inserts)
@@ -267,7 +266,6 @@ function toSnapshot(context: Context, c: Case, used: PeriodUsage, crossedAtS: nu
   const { threshold } = c
   return {
     account: threshold.nickname ?? threshold.account,
-    utilityName: threshold.utilityName,
     kind: threshold.kind,
     flow: threshold.flow,
     meter: threshold.meter,
