@@ -12,19 +12,13 @@ import { evaluateThresholds } from './thresholds/evaluate.js'
 import { dayText } from './time/text.js'
 import type { Zone } from './time/zone.js'
 
-/**
- * The tail that every commit which changes blocks has in common: blocks, revisions, which channel counts, alerts, change
- * feed, the caller's own rows, and last the hot rows of the load (design §4).
- */
-export interface ChangeSet {
+/** What a commit that changes blocks is about. */
+export interface ChangeContext {
   utilityId: number
   zone: Zone
   map: RegistryMap
   secrets: NotifySecrets
   now: () => number
-  /** In channel and day order. The channels are locked. */
-  changes: readonly BlockChange[]
-  revisions: readonly Revision[]
   /** Ids of the touched channels that have siblings. */
   shared: ReadonlySet<number>
   atUs: number
@@ -33,36 +27,66 @@ export interface ChangeSet {
   /** History loads raise no alert and keep the change feed quiet. */
   history: boolean
   setHoldsReads: boolean
-  /** Differences of the load that the caller writes itself, once, at the end of several change sets. */
-  load?: LoadDifference
   /** Writes the caller's rows, given what the commit did to alerts. */
   record: (alerts: { raised: number; retracted: number }) => Promise<void>
 }
 
-export async function applyChanges(client: pg.PoolClient, set: ChangeSet): Promise<{ raised: number; retracted: number }> {
-  const { changes } = set
-  await insertBlocks(client, changes.filter((c) => c.before === null).map((c) => c.after))
-  await updateBlocks(client, changes.filter((c) => c.before !== null).map((c) => c.after))
-  await insertRevisions(client, set.revisions, set.atUs)
+/**
+ * The tail that every commit which changes blocks has in common: blocks, revisions, which channel counts, alerts, change
+ * feed, the caller's own rows, and last the hot rows of the load (design §4). The blocks are given slice by slice, and of
+ * a slice only what the end needs is kept: a large body's blocks need not all stand in memory at once.
+ */
+export class ChangeWriter {
+  readonly #client: pg.PoolClient
+  readonly #set: ChangeContext
+  readonly #load: LoadDifference
+  readonly #touched: TouchedDay[] = []
+  /** Changes of channels that have siblings: which of them counts is settled at the end. */
+  readonly #shared: BlockChange[] = []
 
-  const load = set.load ?? new LoadDifference(set.zone)
-  const alone = changes.filter((c) => !set.shared.has(c.channel.channelId))
-  for (const c of alone) {
-    if (!c.channel.meter.isMain || !isEnergy(c.channel)) continue
-    load.add(c.after, c.channel.flow, null, 1)
-    if (c.before !== null) load.add(c.before, c.channel.flow, null, -1)
+  constructor(client: pg.PoolClient, set: ChangeContext) {
+    this.#client = client
+    this.#set = set
+    this.#load = new LoadDifference(set.zone)
   }
-  const moved = changes.length === alone.length ? [] : await applySpans(client, set, load)
 
-  const touched = touchedDays(set, moved)
-  const alerts = await evaluate(client, set, touched)
-  if (!set.history) await writeChanges(client, set, touched)
-  await set.record(alerts)
-  if (set.setHoldsReads && changes.length > 0) {
-    await client.query('update utility set holds_reads = true where utility_id = $1 and not holds_reads', [set.utilityId])
+  /**
+   * Writes blocks and their revisions. The channels are locked; a channel's day is given once in a commit.
+   * @param changes in channel and day order
+   */
+  async write(changes: readonly BlockChange[], revisions: readonly Revision[]): Promise<void> {
+    const set = this.#set
+    await insertBlocks(this.#client, changes.filter((c) => c.before === null).map((c) => c.after))
+    await updateBlocks(this.#client, changes.filter((c) => c.before !== null).map((c) => c.after))
+    await insertRevisions(this.#client, revisions, set.atUs)
+    for (const c of changes) {
+      this.#touched.push({
+        meter: c.channel.meter, day: c.after.day, restated: c.before !== null && c.after.restatedAtUs === set.atUs })
+      if (set.shared.has(c.channel.channelId)) {
+        this.#shared.push(c)
+        continue
+      }
+      if (!c.channel.meter.isMain || !isEnergy(c.channel)) continue
+      this.#load.add(c.after, c.channel.flow, null, 1)
+      if (c.before !== null) this.#load.add(c.before, c.channel.flow, null, -1)
+    }
   }
-  if (set.load === undefined) await load.write(client, set.utilityId)
-  return alerts
+
+  /** Settles what follows from all that was written, and tells what it did to alerts. Once, last. */
+  async finish(): Promise<{ raised: number; retracted: number }> {
+    const client = this.#client
+    const set = this.#set
+    const changed = this.#touched.length > 0
+    if (this.#shared.length > 0) for (const t of await applySpans(client, this.#shared, this.#load)) this.#touched.push(t)
+    const alerts = await evaluate(client, set, this.#touched)
+    if (!set.history) await writeChanges(client, set, this.#touched)
+    await set.record(alerts)
+    if (set.setHoldsReads && changed) {
+      await client.query('update utility set holds_reads = true where utility_id = $1 and not holds_reads', [set.utilityId])
+    }
+    await this.#load.write(client, set.utilityId)
+    return alerts
+  }
 }
 
 interface TouchedDay {
@@ -75,8 +99,7 @@ interface TouchedDay {
  * Settles anew which of the touched meters' channels counts when, and adds to the load what that and the changed blocks
  * come to. Returns the days of blocks that did not change but count otherwise now.
  */
-async function applySpans(client: pg.PoolClient, set: ChangeSet, load: LoadDifference): Promise<TouchedDay[]> {
-  const touched = set.changes.filter((c) => set.shared.has(c.channel.channelId))
+async function applySpans(client: pg.PoolClient, touched: readonly BlockChange[], load: LoadDifference): Promise<TouchedDay[]> {
   const meters = new Map<number, MeterRef>()
   const kinds = new Set<string>()
   for (const c of touched) {
@@ -147,18 +170,8 @@ async function reachOf(client: pg.PoolClient, channelId: number, fromS: number, 
   return rows.map((r) => r.day)
 }
 
-function touchedDays(set: ChangeSet, moved: readonly TouchedDay[]): TouchedDay[] {
-  const days: TouchedDay[] = moved.slice()
-  for (const c of set.changes) {
-    const block = c.after
-    days.push({
-      meter: c.channel.meter, day: block.day, restated: c.before !== null && block.restatedAtUs === set.atUs })
-  }
-  return days
-}
-
 /** Visits the accounts that each touched meter was assigned to on that day. */
-function eachAccount(set: ChangeSet, touched: readonly TouchedDay[], visit: (accountId: number, t: TouchedDay) => void): void {
+function eachAccount(set: ChangeContext, touched: readonly TouchedDay[], visit: (accountId: number, t: TouchedDay) => void): void {
   let day = NaN
   let from = 0
   let to = 0
@@ -175,7 +188,7 @@ function eachAccount(set: ChangeSet, touched: readonly TouchedDay[], visit: (acc
 }
 
 async function evaluate(
-  client: pg.PoolClient, set: ChangeSet, touched: readonly TouchedDay[],
+  client: pg.PoolClient, set: ChangeContext, touched: readonly TouchedDay[],
 ): Promise<{ raised: number; retracted: number }> {
   const days = new Map<number, Set<number>>()
   if (set.map.hasWatched) {
@@ -196,7 +209,7 @@ async function evaluate(
 const FEED_ROW = 1000
 
 /** One row per day and up to 1,000 accounts: a delivery of the whole fleet adds a few dozen rows, not one per account. */
-async function writeChanges(client: pg.PoolClient, set: ChangeSet, touched: readonly TouchedDay[]): Promise<void> {
+async function writeChanges(client: pg.PoolClient, set: ChangeContext, touched: readonly TouchedDay[]): Promise<void> {
   interface Group { day: number; restated: boolean; accounts: number[] }
   const groups = new Map<number, Group>()
   let last: Group | undefined

@@ -1,8 +1,9 @@
 import type pg from 'pg'
-import { applyChanges } from './apply-changes.js'
+import { ChangeWriter } from './apply-changes.js'
 import { distinctAscending } from './distinct.js'
-import { mergePieces, type MergeOutput, type Tally } from './merge-pieces.js'
 import { storeEvents, type MeterEvent } from './events.js'
+import { collectGarbage } from './memory.js'
+import { emptyTally, mergePieces, type Tally } from './merge-pieces.js'
 import { planBatch, type Piece, type Plan } from './plan.js'
 import { ApiError, type RecordProblem } from './problem.js'
 import { MISSING, type ReadBatch } from './read-batch.js'
@@ -270,23 +271,26 @@ async function settleEntries(
   }
   const { shared, made } = await resolveChannels(client, utilityId, pieces)
   pieces.sort((a, b) => a.channel.channelId - b.channel.channelId || a.day - b.day || a.delivery - b.delivery)
-  const stored = await readStored(client, pieces)
   const atUs = world.now() * 1000
-  const merged = mergePieces({
-    pieces, stored, atUs,
-    deliveries: entries.map((e) => ({ batch: e.decoded.batch, deliveryNo: e.deliveryNo, version: e.version })),
-  })
-  await settleRegisters(client, registers, entries.map((e) => e.deliveryNo), merged.tallies, atUs)
-  for (const [k, e] of entries.entries()) await settleEvents(client, utilityId, e, merged.tallies[k], atUs)
   const last = entries[entries.length - 1]
-  await applyChanges(client, {
-    utilityId, zone: utility.zone, map, secrets: world.secrets, now: world.now, shared,
-    changes: merged.changes, revisions: merged.revisions, atUs,
+  const tallies = entries.map(emptyTally)
+  await settleRegisters(client, registers, entries.map((e) => e.deliveryNo), tallies, atUs)
+  for (const [k, e] of entries.entries()) await settleEvents(client, utilityId, e, tallies[k], atUs)
+  const writer = new ChangeWriter(client, {
+    utilityId, zone: utility.zone, map, secrets: world.secrets, now: world.now, shared, atUs,
     deliveryId: last.submission.deliveryId, deliveryNo: last.deliveryNo,
     history: entries.every((e) => e.submission.history),
     setHoldsReads: !utility.holdsReads,
-    record: async (alerts) => writeDeliveries(client, utilityId, entries, merged, alerts),
+    record: async (alerts) => writeDeliveries(client, utilityId, entries, tallies, alerts),
   })
+  const deliveries = entries.map((e) => ({ batch: e.decoded.batch, deliveryNo: e.deliveryNo, version: e.version }))
+  let slices = 0
+  for (const slice of slicesOf(pieces)) {
+    if (++slices % COLLECT_SLICES === 0) collectGarbage()
+    const { changes, revisions } = mergePieces({ pieces: slice, stored: await readStored(client, slice), atUs, deliveries }, tallies)
+    await writer.write(changes, revisions)
+  }
+  await writer.finish()
   for (const e of entries) await e.submission.after?.(client, e.deliveryNo)
   const receipts = await readReceipts(client, entries.map((e) => e.submission.deliveryId), utility.zone.name)
   return { receipts, made }
@@ -300,6 +304,22 @@ async function settleEvents(client: pg.PoolClient, utilityId: number, e: Entry, 
   const { stored, duplicate } = await storeEvents(client, origin, events)
   tally.stored += stored
   tally.duplicate += duplicate
+}
+
+/** Pieces whose blocks stand in memory at a time. */
+const SLICE = 4096
+/** A body of that many slices is large: on its way the thread's garbage is collected once for as many. */
+const COLLECT_SLICES = 8
+
+/** Cuts sorted pieces where another channel's day begins. */
+function* slicesOf(pieces: readonly Piece[]): Generator<readonly Piece[]> {
+  for (let from = 0; from < pieces.length;) {
+    let to = Math.min(from + SLICE, pieces.length)
+    while (to < pieces.length && pieces[to].day === pieces[to - 1].day &&
+      pieces[to].channel.channelId === pieces[to - 1].channel.channelId) to++
+    yield from === 0 && to === pieces.length ? pieces : pieces.slice(from, to)
+    from = to
+  }
 }
 
 /** Accounts with thresholds that the pieces touch, ascending: the order in which everybody locks them. */
@@ -349,13 +369,14 @@ async function readStored(client: pg.PoolClient, pieces: readonly Piece[]): Retu
 }
 
 async function writeDeliveries(
-  client: pg.PoolClient, utilityId: number, entries: readonly Entry[], merged: MergeOutput,
+  client: pg.PoolClient, utilityId: number, entries: readonly Entry[], tallies: readonly Tally[],
   alerts: { raised: number; retracted: number },
 ): Promise<void> {
   const quarantine: QuarantineRow[] = []
   const rows = entries.map((e, k) => {
     const s = e.submission
-    const late = merged.tallies[k].problems
+    const tally = tallies[k]
+    const late = tally.problems
     // These values have been multiplied: a replay, which would multiply them again, must not find a record.
     if (!s.settings.multiplierApplied) for (const p of late) delete p.record
     const problems = [...e.decoded.problems, ...e.plan.problems, ...late]
@@ -371,7 +392,6 @@ async function writeDeliveries(
         })
       }
     }
-    const tally = merged.tallies[k]
     const own = k === entries.length - 1
     const row: DeliveryRow = {
       delivery_id: s.deliveryId, accepted_at: new Date(acceptedMsOf(s.deliveryId)).toISOString(), delivery_no: e.deliveryNo,

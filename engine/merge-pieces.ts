@@ -24,7 +24,7 @@ export interface Tally {
 }
 
 export interface MergeInput {
-  /** Sorted by channel id and day; the pieces of one delivery in the order of its body. */
+  /** Whole channel-days, sorted by channel id and day; the pieces of one delivery in the order of its body. */
   pieces: readonly Piece[]
   /** Per delivery: its reads, number and version (microseconds), the version for blocks whose source stated none. */
   deliveries: readonly { batch: ReadBatch; deliveryNo: number; version: number }[]
@@ -33,19 +33,26 @@ export interface MergeInput {
   atUs: number
 }
 
+export function emptyTally(): Tally {
+  return { stored: 0, duplicate: 0, corrected: 0, outranked: 0, problems: [] }
+}
+
 export interface MergeOutput {
   changes: BlockChange[]
   revisions: Revision[]
-  tallies: Tally[]
 }
 
-/** Merges all pieces of a commit into the blocks that stand. Pure: the same input gives the same output. */
-export function mergePieces(input: MergeInput): MergeOutput {
-  const { pieces, deliveries, stored } = input
-  const output: MergeOutput = {
-    changes: [], revisions: [],
-    tallies: deliveries.map(() => ({ stored: 0, duplicate: 0, corrected: 0, outranked: 0, problems: [] })),
-  }
+interface Merging extends MergeOutput {
+  tallies: readonly Tally[]
+}
+
+/**
+ * Merges pieces of a commit into the blocks that stand. Pure but for the tallies.
+ * @param tallies one per delivery, to which is added what its reads came to
+ */
+export function mergePieces(input: MergeInput, tallies: readonly Tally[]): MergeOutput {
+  const { pieces, stored } = input
+  const output: Merging = { changes: [], revisions: [], tallies }
   let i = 0
   while (i < pieces.length) {
     const first = pieces[i]
@@ -59,7 +66,7 @@ export function mergePieces(input: MergeInput): MergeOutput {
 }
 
 function mergeDay(
-  pieces: readonly Piece[], from: number, to: number, before: Block | null, input: MergeInput, output: MergeOutput,
+  pieces: readonly Piece[], from: number, to: number, before: Block | null, input: MergeInput, output: Merging,
 ): void {
   const first = pieces[from]
   const creator = input.deliveries[first.delivery].deliveryNo

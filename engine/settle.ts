@@ -118,25 +118,9 @@ export function fillEmpty(block: Block, offer: Offer): number {
   if (block.present !== 0 || offer.exponent !== WH_EXPONENT || offer.lanes !== null) return -1
   const { vals } = block
   const { values, slot, offset, count } = offer
-  let total = 0
-  let present = 0
-  let peak = MISSING
-  let peakSlot = -1
-  for (let i = 0; i < count; i++) {
-    const v = values[offset + i]
-    vals[slot + i] = v
-    if (v === MISSING) continue
-    present++
-    total += v
-    if (v > peak) {
-      peak = v
-      peakSlot = slot + i
-    }
-  }
-  block.present = present
-  block.total = total
-  block.peak = present === 0 ? 0 : peak
-  block.peakSlot = peakSlot
+  for (let i = 0; i < count; i++) vals[slot + i] = values[offset + i]
+  sumUp(block)
+  const { present } = block
   block.version = present === 0 ? 0 : offer.version
   if (offer.lane !== 0 && present > 0) {
     const lane = new Int16Array(vals.length)
@@ -145,6 +129,29 @@ export function fillEmpty(block: Block, offer: Offer): number {
     block.estimated = (offer.lane & QUALITY_MASK) === Quality.estimated ? present : 0
   }
   return present
+}
+
+/** Count, total and peak of a block of reads that are not estimated, anew from its slots. */
+export function sumUp(block: Block): void {
+  const { vals } = block
+  let total = 0
+  let present = 0
+  let peak = MISSING
+  let peakSlot = -1
+  for (let i = 0; i < vals.length; i++) {
+    const v = vals[i]
+    if (v === MISSING) continue
+    present++
+    total += v
+    if (v > peak) {
+      peak = v
+      peakSlot = i
+    }
+  }
+  block.present = present
+  block.total = total
+  block.peak = present === 0 ? 0 : peak
+  block.peakSlot = peakSlot
 }
 
 /** Merges the offer into the block in place and brings its aggregates up to date. */

@@ -1,5 +1,4 @@
-import { MISSING } from './read-batch.js'
-import { WH_EXPONENT, type Block, type Offer } from './settle.js'
+import { sumUp, WH_EXPONENT, type Block, type Offer } from './settle.js'
 
 /**
  * A new block out of an offer that is its whole day in plain whole watt-hours: what a head-end's daily push is. The block
@@ -10,23 +9,10 @@ export function takeWhole(
 ): Block | null {
   if (offer.slot !== 0 || offer.count !== slots || offer.exponent !== WH_EXPONENT || offer.lanes !== null || offer.lane !== 0) return null
   const vals = offer.values.subarray(offer.offset, offer.offset + slots)
-  let total = 0
-  let present = 0
-  let peak = MISSING
-  let peakSlot = -1
-  for (let i = 0; i < slots; i++) {
-    const v = vals[i]
-    if (v === MISSING) continue
-    present++
-    total += v
-    if (v > peak) {
-      peak = v
-      peakSlot = i
-    }
-  }
-  if (present === 0) return null
-  return {
+  const block: Block = {
     channelId, day, firstS, intervalS, exponent: WH_EXPONENT, vals, lane: null, version: offer.version, versions: null,
-    present, estimated: 0, total, peak, peakSlot, deliveryNo, settledAtUs: atUs, restatedAtUs: 0,
+    present: 0, estimated: 0, total: 0, peak: 0, peakSlot: -1, deliveryNo, settledAtUs: atUs, restatedAtUs: 0,
   }
+  sumUp(block)
+  return block.present === 0 ? null : block
 }

@@ -1,8 +1,7 @@
 import type pg from 'pg'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { applyChanges } from './apply-changes.js'
+import { ChangeWriter } from './apply-changes.js'
 import { beginSettling, type CommitWorld } from './commit.js'
-import { LoadDifference } from './load.js'
 import type { BlockChange } from './merge-pieces.js'
 import { ApiError } from './problem.js'
 import type { QuantityCode } from './quantity.js'
@@ -16,6 +15,7 @@ import { lockChannels } from './store/channels.js'
 import { withdrawRegisters } from './store/registers.js'
 import { isRetryable, onConnection, type Pool } from './store/db.js'
 import { acceptedMsOf, insertDeliveries, readReceipt } from './store/deliveries.js'
+import type { Zone } from './time/zone.js'
 
 /**
  * Takes a wrong delivery back: in every slot it won, the greatest of what other deliveries offered stands again, or
@@ -63,53 +63,60 @@ async function withdrawOnce(pool: Pool, world: CommitWorld, what: Withdrawal): P
     await map.refresh(client, utility.epoch)
     const delivery = await lockDelivery(client, what)
     const atUs = world.now() * 1000
+    const blocks = await blocksReached(client, utility.zone, delivery)
+    const refs = await channelRefs(client, map, blocks.map((b) => b.channelId))
+    const accounts = new Set<number>()
+    for (const ref of refs.values()) for (const a of ref.meter.assignments) if (map.isWatched(a.accountId)) accounts.add(a.accountId)
+    await client.query('select 1 from account where account_id = any($1::int[]) order by account_id for no key update',
+      [[...accounts].sort((a, b) => a - b)])
+    const shared = await lockChannels(client, [...refs.keys()].sort((a, b) => a - b))
     let slots = 0
-    const alerts = { raised: 0, retracted: 0 }
-    // Its rows are hot: written once, after all chunks.
-    const load = new LoadDifference(utility.zone)
-    if (delivery.first_at !== null && delivery.last_end !== null) {
-      // The clocks of the door and of the database may differ.
-      const settled = [delivery.accepted_at.getTime(), delivery.settled_at.getTime()]
-      const blocks = await blocksOfDelivery(client, delivery.delivery_no,
-        utility.zone.dayOf(delivery.first_at.getTime() / 1000) - 1, utility.zone.dayOf(delivery.last_end.getTime() / 1000) + 1,
-        new Date(Math.min(...settled) - 3_600_000), new Date(Math.max(...settled) + 3_600_000))
-      const refs = await channelRefs(client, map, blocks.map((b) => b.channelId))
-      const accounts = new Set<number>()
-      for (const ref of refs.values()) for (const a of ref.meter.assignments) if (map.isWatched(a.accountId)) accounts.add(a.accountId)
-      await client.query('select 1 from account where account_id = any($1::int[]) order by account_id for no key update',
-        [[...accounts].sort((a, b) => a - b)])
-      const shared = await lockChannels(client, [...refs.keys()].sort((a, b) => a - b))
-      for (let from = 0; from < blocks.length; from += CHUNK) {
-        const chunk = blocks.slice(from, from + CHUNK)
-        const { changes, revisions } = await takeBack(client, chunk, refs, delivery.delivery_no, no, atUs)
-        slots += revisions.reduce((n, r) => n + r.slots.slots.length, 0)
-        const effect = await applyChanges(client, {
-          utilityId: what.utilityId, zone: utility.zone, map, secrets: world.secrets, now: world.now, changes, revisions, shared,
-          atUs, deliveryId: what.withdrawalId, deliveryNo: no, history: false, setHoldsReads: false, load,
-          record: () => Promise.resolve(),
-        })
-        alerts.raised += effect.raised
-        alerts.retracted += effect.retracted
-      }
+    const writer = new ChangeWriter(client, {
+      utilityId: what.utilityId, zone: utility.zone, map, secrets: world.secrets, now: world.now, shared, atUs,
+      deliveryId: what.withdrawalId, deliveryNo: no, history: false, setHoldsReads: false,
+      record: (alerts) => insertWithdrawal(client, what, delivery, { no, atUs, slots, alerts }),
+    })
+    for (let from = 0; from < blocks.length; from += CHUNK) {
+      const { changes, revisions } = await takeBack(client, blocks.slice(from, from + CHUNK), refs, delivery.delivery_no, no, atUs)
+      slots += revisions.reduce((n, r) => n + r.slots.slots.length, 0)
+      await writer.write(changes, revisions)
     }
     slots += await withdrawRegisters(client, delivery.delivery_no, atUs)
-    await client.query('update delivery set withdrawn_at = clock_timestamp() where delivery_id = $1 and accepted_at = $2',
-      [what.deliveryId, new Date(acceptedMsOf(what.deliveryId))])
-    await insertDeliveries(client, [{
-      delivery_id: what.withdrawalId, accepted_at: new Date(acceptedMsOf(what.withdrawalId)).toISOString(), delivery_no: no,
-      utility_id: what.utilityId, source_id: delivery.source_id, kind: 'withdrawal', door: 'operator', format: null, history: false,
-      idempotency_key: null, sha256: null, bytes: 0, version: atUs, complete: true, parts: 1, received: slots, stored: 0,
-      duplicate: 0, corrected: slots, outranked: 0, quarantined: 0, rejected: 0, snapped: 0, rounded: 0,
-      first_s: delivery.first_at === null ? null : delivery.first_at.getTime() / 1000,
-      last_s: delivery.last_end === null ? null : delivery.last_end.getTime() / 1000,
-      alerts_raised: alerts.raised, alerts_retracted: alerts.retracted, problems: [], problem_count: 0,
-      withdraws: delivery.delivery_no,
-    }])
-    await load.write(client, what.utilityId)
+    await writer.finish()
     const written = await readReceipt(client, what.withdrawalId, utility.zone.name)
     await client.query('commit')
     return written!.receipt
   })
+}
+
+/** Channel-days that the delivery may have changed. */
+async function blocksReached(
+  client: pg.PoolClient, zone: Zone, delivery: DeliveryToWithdraw,
+): Promise<{ channelId: number; day: number }[]> {
+  if (delivery.first_at === null || delivery.last_end === null) return []
+  // The clocks of the door and of the database may differ.
+  const settled = [delivery.accepted_at.getTime(), delivery.settled_at.getTime()]
+  return blocksOfDelivery(client, delivery.delivery_no,
+    zone.dayOf(delivery.first_at.getTime() / 1000) - 1, zone.dayOf(delivery.last_end.getTime() / 1000) + 1,
+    new Date(Math.min(...settled) - 3_600_000), new Date(Math.max(...settled) + 3_600_000))
+}
+
+async function insertWithdrawal(
+  client: pg.PoolClient, what: Withdrawal, delivery: DeliveryToWithdraw,
+  { no, atUs, slots, alerts }: { no: number; atUs: number; slots: number; alerts: { raised: number; retracted: number } },
+): Promise<void> {
+  await client.query('update delivery set withdrawn_at = clock_timestamp() where delivery_id = $1 and accepted_at = $2',
+    [what.deliveryId, new Date(acceptedMsOf(what.deliveryId))])
+  await insertDeliveries(client, [{
+    delivery_id: what.withdrawalId, accepted_at: new Date(acceptedMsOf(what.withdrawalId)).toISOString(), delivery_no: no,
+    utility_id: what.utilityId, source_id: delivery.source_id, kind: 'withdrawal', door: 'operator', format: null, history: false,
+    idempotency_key: null, sha256: null, bytes: 0, version: atUs, complete: true, parts: 1, received: slots, stored: 0,
+    duplicate: 0, corrected: slots, outranked: 0, quarantined: 0, rejected: 0, snapped: 0, rounded: 0,
+    first_s: delivery.first_at === null ? null : delivery.first_at.getTime() / 1000,
+    last_s: delivery.last_end === null ? null : delivery.last_end.getTime() / 1000,
+    alerts_raised: alerts.raised, alerts_retracted: alerts.retracted, problems: [], problem_count: 0,
+    withdraws: delivery.delivery_no,
+  }])
 }
 
 async function lockDelivery(client: pg.PoolClient, what: Withdrawal): Promise<DeliveryToWithdraw> {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { workerData } from 'piscina'
 import type { CommitWorld, DecodedBody, Submission } from '../engine/commit.js'
 import { databaseTrouble } from '../engine/database-trouble.js'
+import { collectWhenIdle } from '../engine/memory.js'
 import { ApiError, BodyError } from '../engine/problem.js'
 import { replayQuarantine } from './replay.js'
 import { Settler, type SettleResult } from '../engine/settler.js'
@@ -11,7 +12,6 @@ import { acceptedMsOf } from '../engine/store/deliveries.js'
 import { openStorage } from '../engine/store/storage.js'
 import { withdrawDelivery } from '../engine/withdraw.js'
 import { decodeContext } from './decode-context.js'
-import { releaseMemorySoon } from './release-memory.js'
 import { detectFormat, type DecodeContext, type Format, type FormatState } from './formats/format.js'
 import type { DeliveryAnswer, DeliveryTask, ErrorAnswer, SettleTask, TaskAnswer, WorkerSettings, WorkerTask } from './task.js'
 
@@ -26,9 +26,6 @@ interface Worker {
   settler: Settler
   world: CommitWorld
 }
-
-/** From this size on what a body left is collected as soon as it is settled. */
-const LARGE_BYTES = 16 * 1024 * 1024
 
 let starting: Promise<Worker> | undefined
 
@@ -57,9 +54,9 @@ export default async function run(task: WorkerTask): Promise<unknown> {
   }
   switch (task.kind) {
     case 'settle': {
-      const large = task.deliveries.some((d) => d.bytes.byteLength >= LARGE_BYTES)
+      const bytes = task.deliveries.reduce((sum, d) => sum + d.bytes.byteLength, 0)
       const answer = await settle(worker, task)
-      if (large) releaseMemorySoon()
+      collectWhenIdle(bytes)
       return answer
     }
     case 'replay':

@@ -7,6 +7,8 @@ const PG_EPOCH_US = 946_684_800_000_000
 const PG_EPOCH_S = 946_684_800
 const PG_EPOCH_DAY = 10_957
 const CHUNK = 256 * 1024
+/** A chunk with room for the row that fills it. */
+const CHUNK_BYTES = CHUNK + 65_536
 const INT2_OID = 21
 const INT4_OID = 23
 const INT8_OID = 20
@@ -18,8 +20,8 @@ const INT8_OID = 20
 export class CopyWriter {
   readonly #stream: Writable
   readonly #chunks: ChunkPool
-  #buffer = Buffer.allocUnsafe(CHUNK + 65_536)
-  #view = new DataView(this.#buffer.buffer, this.#buffer.byteOffset, this.#buffer.byteLength)
+  #buffer: Buffer<ArrayBuffer>
+  #view: DataView
   #at = 0
   #rows = 0
   #failure: Error | undefined
@@ -28,7 +30,9 @@ export class CopyWriter {
     // With more than one chunk on its way rows are built while the socket drains.
     this.#stream = client.query(copyStreams.from(`copy ${table} (${columns.join(', ')}) from stdin (format binary)`,
       { highWaterMark: 4 * CHUNK }))
-    this.#chunks = new ChunkPool(client)
+    this.#chunks = ChunkPool.of(client)
+    this.#buffer = this.#chunks.take(CHUNK_BYTES)
+    this.#view = new DataView(this.#buffer.buffer, this.#buffer.byteOffset, this.#buffer.byteLength)
     this.#stream.on('error', (err: Error) => { this.#failure ??= err })
     this.#buffer.write('PGCOPY\n\xff\r\n\0', 0, 'latin1')
     this.#view.setInt32(11, 0)
@@ -157,12 +161,14 @@ export class CopyWriter {
       this.#stream.once('finish', () => resolve())
       this.#stream.end(Buffer.from(this.#buffer.subarray(0, 2)))
     })
+    this.#chunks.taken(this.#buffer)
     return this.#rows
   }
 
   /** Abandons the COPY after a failure of the caller's own, so that the connection can roll back. */
   abort(reason: Error): void {
     this.#failure ??= reason
+    this.#chunks.forget()
     this.#stream.destroy(reason)
   }
 
@@ -188,7 +194,7 @@ export class CopyWriter {
     this.#check()
     const full = this.#buffer.subarray(0, this.#at)
     const sent = this.#chunks.send(this.#buffer)
-    this.#buffer = this.#chunks.take(Math.max(CHUNK + 65_536, need + 1024))
+    this.#buffer = this.#chunks.take(Math.max(CHUNK_BYTES, need + 1024))
     this.#view = new DataView(this.#buffer.buffer, this.#buffer.byteOffset, this.#buffer.byteLength)
     this.#at = 0
     if (full.length > 0 && !this.#stream.write(full, sent)) {
@@ -210,36 +216,53 @@ interface Socket {
 }
 
 /**
- * The chunks of one COPY. The stream keeps a chunk until the kernel has it; then it is used again: fresh ones for a large
- * body come to its own size in garbage, which V8 is slow to give back (bench `memory`).
+ * The chunks of one connection's COPYs. The stream keeps a chunk until the kernel has it; then it is used again: fresh
+ * ones for a large body come to its own size in garbage, which V8 is slow to give back (bench `memory`).
  */
 class ChunkPool {
+  static readonly #pools = new WeakMap<Client, ChunkPool>()
   readonly #socket: Socket | undefined
-  readonly #sent: { buffer: Buffer<ArrayBuffer>; end: number }[] = []
+  #sent: { buffer: Buffer<ArrayBuffer>; end: number }[] = []
 
-  constructor(client: Client) {
+  /** A connection runs one COPY at a time, so they share its chunks. */
+  static of(client: Client): ChunkPool {
+    let pool = ChunkPool.#pools.get(client)
+    if (pool === undefined) ChunkPool.#pools.set(client, pool = new ChunkPool(client))
+    return pool
+  }
+
+  private constructor(client: Client) {
     const { connection } = client as unknown as { connection?: { stream?: Socket } }
-    // Of a TLS socket it is not known which of our bytes its counts mean: there every chunk is fresh.
+    // Of a TLS socket it is not known which of our bytes its counts mean: there a chunk is free when its COPY has ended.
     this.#socket = connection?.stream?.encrypted === true ? undefined : connection?.stream
   }
 
   /** Notes a chunk that is about to be written; returns what to call once the socket has queued it. */
   send(buffer: Buffer<ArrayBuffer>): () => void {
+    // One that a long row made larger is not kept.
+    if (buffer.length > CHUNK_BYTES) return () => undefined
     const entry = { buffer, end: Infinity }
-    const socket = this.#socket
-    if (socket === undefined) return () => undefined
     this.#sent.push(entry)
-    return () => { entry.end = socket.bytesWritten }
+    const socket = this.#socket
+    return () => { if (socket !== undefined) entry.end = socket.bytesWritten }
   }
 
   /** A chunk of that many bytes at least: one that the kernel has taken, else a fresh one. */
   take(size: number): Buffer<ArrayBuffer> {
-    if (this.#socket !== undefined) {
-      const gone = this.#socket.bytesWritten - this.#socket.writableLength
-      const i = this.#sent.findIndex((c) => c.end <= gone && c.buffer.length >= size)
-      if (i >= 0) return this.#sent.splice(i, 1)[0].buffer
-    }
-    return Buffer.allocUnsafeSlow(size)
+    const gone = this.#socket === undefined ? 0 : this.#socket.bytesWritten - this.#socket.writableLength
+    const i = size > CHUNK_BYTES ? -1 : this.#sent.findIndex((c) => c.end <= gone)
+    return i < 0 ? Buffer.allocUnsafeSlow(size) : this.#sent.splice(i, 1)[0].buffer
+  }
+
+  /** The server has taken the whole COPY: all its chunks are free, and the writer's own too. */
+  taken(last: Buffer<ArrayBuffer>): void {
+    if (last.length <= CHUNK_BYTES) this.#sent.push({ buffer: last, end: 0 })
+    for (const chunk of this.#sent) chunk.end = 0
+  }
+
+  /** After a COPY that was cut short nobody knows who still holds its chunks. */
+  forget(): void {
+    this.#sent = []
   }
 }
 

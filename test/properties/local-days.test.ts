@@ -1,6 +1,6 @@
 import { beforeAll, expect, it } from 'vitest'
 import { LoadDifference } from '../../engine/load.js'
-import { mergePieces } from '../../engine/merge-pieces.js'
+import { emptyTally, mergePieces } from '../../engine/merge-pieces.js'
 import { planBatch } from '../../engine/plan.js'
 import { MISSING } from '../../engine/read-batch.js'
 import type { RegistryMap } from '../../engine/registry-map.js'
@@ -27,7 +27,7 @@ function settled(zone: Zone, startS: number, intervalS: number, values: number[]
     map, zone, nowS: 2e9, horizonDay: -Infinity, toleranceS: 5, unknownMeters: 'quarantine', multiplierApplied: true, delivery: 0 })
   expect(problems).toEqual([])
   for (const p of pieces) p.channel.channelId = 1
-  return mergePieces({ pieces, deliveries: [{ batch, deliveryNo: 1, version: 1 }], stored: new Map(), atUs: 0 }).changes.map((c) => c.after)
+  return mergePieces({ pieces, deliveries: [{ batch, deliveryNo: 1, version: 1 }], stored: new Map(), atUs: 0 }, [emptyTally()]).changes.map((c) => c.after)
 }
 
 function wholeLoad(zone: Zone, blocks: readonly Block[]): { hourS: number; nano: bigint; coarse: bigint }[] {

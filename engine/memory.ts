@@ -1,0 +1,37 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+
+/** Bytes settled since the last collection from which on another pays. */
+const WORTH_BYTES = 16 * 1024 * 1024
+/** How long a thread is idle before it gives its garbage back, milliseconds. */
+const IDLE_MS = 250
+
+let collect: (() => void) | undefined
+let idle: NodeJS.Timeout | undefined
+let settled = 0
+
+/**
+ * Collects this thread's garbage now: some 40 ms for a fleet of 40,000 meters. V8 lets a heap grow to twice what it
+ * needs before it collects, which in every thread at once is more than all that a large body needs: with 53 MB bodies on
+ * two connections the process came to 680-720 MB, of which 500 were in use (bench `memory`).
+ */
+export function collectGarbage(): void {
+  if (collect === undefined) {
+    setFlagsFromString('--expose-gc')
+    collect = runInNewContext('gc') as () => void
+  }
+  settled = 0
+  collect()
+}
+
+/**
+ * Collects this thread's garbage once it has been idle for a moment. A thread that waits allocates nothing, so V8 would
+ * keep what the last body left beside what the next one needs in the next thread.
+ * @param bytes of the bodies it has just settled
+ */
+export function collectWhenIdle(bytes: number): void {
+  settled += bytes
+  if (settled < WORTH_BYTES) return
+  if (idle === undefined) idle = setTimeout(collectGarbage, IDLE_MS).unref()
+  else idle.refresh()
+}
