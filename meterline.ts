@@ -11,7 +11,7 @@ import { parseFaults } from './fixtures/simulator.js'
 const USAGE = `meterline serve [--roles ingest,api,notify,console]
 meterline migrate
 meterline register PATH…            accounts… and meters… files, CSV, JSON or NDJSON
-meterline load PATH… [--utility U] [--source S] [--format F] [--mapping M] [--zone Z] [--history] [--json]
+meterline load PATH… [--utility U] [--source S] [--format F] [--mapping M] [--zone Z] [--meter M] [--history] [--json]
 meterline withdraw DELIVERY
 meterline replay [--reason R] [--source S]
 meterline simulate --meters N --days D [--push day|4h|interval] [--to http|file] [--dir DIR] [--seed S] [--start YYYY-MM-DD]
@@ -28,7 +28,7 @@ async function main(argv: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args: argv, allowPositionals: true, strict: true,
     options: {
-      roles: text, utility: text, source: text, sources: text, format: text, mapping: text, zone: text, history: flag, json: flag,
+      roles: text, utility: text, source: text, sources: text, format: text, mapping: text, zone: text, meter: text, history: flag, json: flag,
       reason: text, meters: text, days: text, push: text, to: text, dir: text, seed: text, start: text, faults: text, role: text,
       name: text, url: text, key: text, exit: flag, help: { ...flag, short: 'h' },
     },
@@ -58,7 +58,7 @@ async function main(argv: string[]): Promise<number> {
       return registerCommand(settings, needed(rest, 'register needs files'), utility)
     case 'load':
       return load(settings, needed(rest, 'load needs files, folders or -'), {
-        utility, source: values.source ?? null, format: values.format ?? null, mapping: values.mapping ?? null, zone: values.zone ?? null,
+        utility, source: values.source ?? null, format: values.format ?? null, mapping: values.mapping ?? null, zone: values.zone ?? null, meter: values.meter ?? null,
         history: values.history === true, json: values.json === true })
     case 'withdraw':
       return withdrawCommand(settings, needed(rest, 'withdraw needs the id of a delivery')[0], utility)
@@ -88,7 +88,7 @@ const SERVER = ['url', 'key']
 const OPTIONS: Record<string, readonly string[]> = {
   serve: ['roles'], demo: ['exit'], migrate: [], status: SERVER,
   register: ['utility', ...SERVER],
-  load: ['utility', 'source', 'format', 'mapping', 'zone', 'history', 'json', ...SERVER],
+  load: ['utility', 'source', 'format', 'mapping', 'zone', 'meter', 'history', 'json', ...SERVER],
   withdraw: ['utility', ...SERVER],
   replay: ['utility', 'reason', 'source', ...SERVER],
   simulate: ['meters', 'days', 'push', 'to', 'dir', 'seed', 'start', 'faults', 'format', 'source', ...SERVER],

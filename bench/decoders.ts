@@ -1,11 +1,12 @@
 /**
- * How fast each decoder is on one thread: `node dist/bench/decoders.js`. Bodies are made in memory; each is decoded
+ * How fast each decoder is on one thread: `node dist/bench/decoders.js [NAME]`. Bodies are made in memory; each is decoded
  * five times after a warm-up, and the median counts.
  */
 import { cpus } from 'node:os'
 import { getZone } from '../engine/time/zone.js'
 import type { DecodeContext, Format } from '../ingest/formats/format.js'
 import { csv } from '../ingest/formats/csv.js'
+import { espi } from '../ingest/formats/espi.js'
 import { json } from '../ingest/formats/json.js'
 import { shippedMapping } from '../ingest/formats/mappings.js'
 import { ndjson } from '../ingest/formats/ndjson.js'
@@ -70,6 +71,31 @@ function singles(meters: number, slots: number): string {
   return lines.join('\n')
 }
 
+/** A Green Button feed of blocks of a day, indented as most portals do. */
+function greenButton(meters: number, slots: number): string {
+  const parts = ['<?xml version="1.0" encoding="UTF-8"?>\n<feed xmlns="http://www.w3.org/2005/Atom" xmlns:espi="http://naesb.org/espi">',
+    '<entry><link rel="self" href="/ReadingType/1"/><content><espi:ReadingType><espi:accumulationBehaviour>4</espi:accumulationBehaviour>',
+    '<espi:flowDirection>1</espi:flowDirection><espi:intervalLength>900</espi:intervalLength>',
+    '<espi:powerOfTenMultiplier>0</espi:powerOfTenMultiplier><espi:uom>72</espi:uom></espi:ReadingType></content></entry>']
+  for (let m = 0; m < meters; m++) {
+    parts.push(`<entry><link rel="up" href="/UsagePoint/${100_000 + m}/MeterReading/1/IntervalBlock"/><content>
+  <espi:IntervalBlock>`)
+    for (let i = 0; i < slots; i++) {
+      parts.push(`    <espi:IntervalReading>
+      <espi:ReadingQuality><espi:quality>17</espi:quality></espi:ReadingQuality>
+      <espi:timePeriod>
+        <espi:duration>900</espi:duration>
+        <espi:start>${FIRST + i * 900}</espi:start>
+      </espi:timePeriod>
+      <espi:value>${(m * 7919 + i * 104729) % 2400}</espi:value>
+    </espi:IntervalReading>`)
+    }
+    parts.push('  </espi:IntervalBlock></content></entry>')
+  }
+  parts.push('</feed>')
+  return parts.join('\n')
+}
+
 function bodies(): Body[] {
   const encode = (text: string) => new TextEncoder().encode(text)
   const days = blocks(20_000, 96)
@@ -89,6 +115,7 @@ function bodies(): Body[] {
       name: 'csv wide, mapped', format: csv, bytes: encode(wide(56, 17_376)), reads: 973_056,
       ctx: { mapping: shippedMapping('zonnedael'), zone: getZone('Etc/GMT-1') },
     },
+    { name: 'Green Button', format: espi, bytes: encode(greenButton(2_000, 96)), reads: 192_000 },
   ]
 }
 
@@ -97,7 +124,9 @@ function median(values: number[]): number {
 }
 
 console.log(`Node ${process.version}, ${cpus()[0]?.model ?? 'unknown processor'}, one thread, median of ${RUNS}`)
+const only = process.argv[2] ?? ''
 for (const { name, format, bytes, reads, ctx } of bodies()) {
+  if (!name.toLowerCase().includes(only.toLowerCase())) continue
   const context: DecodeContext = { zone: getZone('America/Chicago'), ...ctx }
   const seconds: number[] = []
   for (let run = -2; run < RUNS; run++) {

@@ -21,6 +21,8 @@ export interface LoadOptions {
   format: string | null
   mapping: string | null
   zone: string | null
+  /** Meter of files that name none. */
+  meter: string | null
   history: boolean
   json: boolean
 }
@@ -118,6 +120,7 @@ function remoteTarget(client: Client, options: LoadOptions): Target {
       if (options.format !== null) query.set('format', options.format)
       if (options.mapping !== null) query.set('mapping', options.mapping)
       if (options.zone !== null) query.set('zone', options.zone)
+      if (options.meter !== null) query.set('meter', options.meter)
       const name = fileName(file)
       if (name !== null) query.set('name', name)
       return client.send<Receipt>('POST', `/v1/reads?${query.toString()}`, body, {
@@ -152,8 +155,8 @@ async function localTarget(settings: Settings, options: LoadOptions): Promise<Ta
     push: async (file, body) => {
       const push = new Push({ pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits }, utility.utilityId, {
         deliveryId: uuidv7(Date.now()), source: options.source ?? 'load', door: 'load', contentType: null, format: options.format,
-        fileName: fileName(file), mapping: options.mapping, zone: options.zone, history: options.history, idempotencyKey: null,
-        version: nextVersion(Date.now()), versionStated: false,
+        fileName: fileName(file), mapping: options.mapping, zone: options.zone, meter: options.meter,
+        history: options.history, idempotencyKey: null, version: nextVersion(Date.now()), versionStated: false,
       })
       try {
         return await push.run(body, extname(file.path) === '.gz' || file.size === 0 ? NaN : file.size)

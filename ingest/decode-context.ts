@@ -7,11 +7,11 @@ import { mappingNames, shippedMapping } from './formats/mappings.js'
 
 /**
  * What a decoder is told about a body: the source's settings, under what the delivery itself said.
- * @param given zone and mapping of the delivery; null where it said nothing
+ * @param given zone, mapping and meter of the delivery; null where it said nothing
  * @throws ApiError 422 for a mapping or zone that nobody knows
  */
 export function decodeContext(
-  settings: SourceSettings, utilityZone: string | null, given: { zone: string | null; mapping: string | null },
+  settings: SourceSettings, utilityZone: string | null, given: { zone: string | null; mapping: string | null; meter?: string | null },
 ): DecodeContext {
   const mapping = given.mapping === null ? undefined : findMapping(given.mapping)
   const name = given.zone ?? settings.zone ?? utilityZone
@@ -24,6 +24,7 @@ export function decodeContext(
     ...(settings.label === null ? {} : { label: settings.label }),
     ...(settings.defaultIntervalSeconds === null ? {} : { defaultIntervalS: settings.defaultIntervalSeconds }),
     ...(settings.unit === null ? {} : { defaultUnit: settings.unit }),
+    ...(given.meter == null ? {} : { meter: given.meter }),
     round: settings.round,
     // A zone stated with the delivery is nearer to the file than the mapping's.
     ...(mapping === undefined ? {} : { mapping: given.zone === null ? mapping : { ...mapping, zone: given.zone } }),

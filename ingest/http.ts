@@ -27,7 +27,7 @@ export function registerPushDoor(app: FastifyInstance, options: PushDoorOptions)
     scope.post('/v1/reads', {
       ...options.route,
     }, async (request, reply) => {
-      const query = request.query as { format?: string; mapping?: string; zone?: string; name?: string }
+      const query = request.query as { format?: string; mapping?: string; zone?: string; meter?: string; name?: string }
       const header = readHeaders(request, options.now())
       const gzip = isGzip(request.headers['content-encoding'])
       const guard = header.idempotencyKey === null ? null : `${request.principal.utilityId}|${header.source}|${header.idempotencyKey}`
@@ -40,6 +40,7 @@ export function registerPushDoor(app: FastifyInstance, options: PushDoorOptions)
       const push = new Push(options, request.principal.utilityId, {
         deliveryId: uuidv7(options.now()), source: header.source, door: 'http', contentType: request.headers['content-type'] ?? null,
         format: query.format ?? null, fileName: query.name ?? null, mapping: query.mapping ?? null, zone: query.zone ?? null,
+        meter: query.meter ?? null,
         history: header.history, idempotencyKey: header.idempotencyKey, version: header.version, versionStated: header.versionStated,
       })
       try {

@@ -15,6 +15,8 @@ export interface DeliveryTask {
   mapping: string | null
   /** Zone of local times, over the source's. */
   zone: string | null
+  /** Meter of bodies that name none; null: the source's. */
+  meter?: string | null
   history: boolean
   idempotencyKey: string | null
   /** Microseconds: when the delivery was accepted, or what X-Version stated. */

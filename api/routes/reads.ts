@@ -24,6 +24,7 @@ export const pushRoute: { config: FastifyContextConfig; schema: FastifySchema } 
     describedBody: {
       'application/json': Type.Union([Type.Object({ reads: Type.Array(Block) }), Type.Array(Block)]),
       'application/x-ndjson': Type.String({ description: 'A block, or a single read, per line' }),
+      'application/xml': Type.String({ description: 'Green Button/ESPI; told by the root element' }),
       'text/csv': Type.String({ description: 'Header row with meter, start (or end), value; one read per line' }),
     },
   },
@@ -37,9 +38,10 @@ export const pushRoute: { config: FastifyContextConfig; schema: FastifySchema } 
       'content-encoding': Type.Optional(Type.String({ description: 'gzip' })),
     }, { additionalProperties: true }),
     querystring: Type.Object({
-      format: Type.Optional(Type.String({ maxLength: 40, description: 'Overrides detection: json, ndjson or csv' })),
+      format: Type.Optional(Type.String({ maxLength: 40, description: 'Overrides detection: json, ndjson, csv, xml or espi' })),
       mapping: Type.Optional(Type.String({ maxLength: 8000, description: 'CSV: name of a shipped mapping, or a mapping as JSON' })),
       zone: Type.Optional(Type.String({ maxLength: 60, description: 'IANA zone of local times, over the source\'s' })),
+      meter: Type.Optional(Type.String({ maxLength: 200, description: 'Meter of a body that names none' })),
       name: Type.Optional(Type.String({ maxLength: 200, description: 'File name, for detection' })),
     }),
     response: { 200: ReceiptSchema },

@@ -7,9 +7,19 @@ import type { RegisterBatch } from '../../engine/register-batch.js'
 import type { Clock } from '../../engine/source-settings.js'
 import type { Zone } from '../../engine/time/zone.js'
 import { csv } from './csv.js'
+import type { EspiState } from './espi-resources.js'
+import { espi } from './espi.js'
 import { json } from './json.js'
 import type { CsvMapping } from './mapping.js'
 import { ndjson } from './ndjson.js'
+import { xmlFormatOf } from './xml-format.js'
+import type { XmlState } from './xml-reader.js'
+
+/**
+ * utc: instants; the others: a wall clock of the source's zone, written as if it were UTC: with daylight saving
+ * (`local-prevailing`, `wall-as-epoch`) or without (`local-standard`).
+ */
+export type Clock = 'utc' | 'local-standard' | 'local-prevailing' | 'wall-as-epoch'
 
 /** What a source's settings say about its bodies. */
 export interface DecodeContext {
@@ -27,6 +37,10 @@ export interface DecodeContext {
   readonly defaultUnit?: string
   /** The source's `round` setting: a value that no exponent holds is rounded (to 6 decimals of a kWh at most). */
   readonly round?: boolean
+  /** What the numbers of epoch times are, in formats that have them. Default utc. */
+  readonly clock?: Clock
+  /** Meter of bodies that name none. */
+  readonly meter?: string
   /** How to read a CSV file that has columns of its own. */
   readonly mapping?: CsvMapping
 }
@@ -75,6 +89,10 @@ export interface FormatState {
   readonly header?: string[]
   /** CSV: the interval length that the first part was found to have, seconds. */
   readonly derivedIntervalS?: number
+  /** XML: what is open where the part ends. */
+  readonly xml?: XmlState
+  /** Green Button: the resources that were told so far. */
+  readonly espi?: EspiState
 }
 
 /** What a channel carries from one part to the next. */
@@ -120,14 +138,17 @@ export interface Piece {
   readonly mantissas: Int32Array
 }
 
-const formats: readonly Format[] = [json, ndjson, csv]
+const formats: readonly Format[] = [json, ndjson, csv, espi]
 
 /** Formats by the name that `?format=` takes. */
 export function formatByName(name: string): Format | undefined {
   return formats.find(format => format.name === name.toLowerCase())
 }
 
-const CONTENT_TYPES: Readonly<Record<string, Format>> = {
+/** In place of a format: the body is XML, and its root element tells which one. */
+const XML = 'xml'
+
+const CONTENT_TYPES: Readonly<Record<string, Format | typeof XML>> = {
   'application/json': json,
   'text/json': json,
   'application/x-ndjson': ndjson,
@@ -136,9 +157,13 @@ const CONTENT_TYPES: Readonly<Record<string, Format>> = {
   'application/x-jsonlines': ndjson,
   'text/csv': csv,
   'application/csv': csv,
+  'application/xml': XML,
+  'text/xml': XML,
+  'application/atom+xml': XML,
+  'application/soap+xml': XML,
 }
 
-const EXTENSIONS: Readonly<Record<string, Format>> = { json, ndjson, jsonl: ndjson, csv }
+const EXTENSIONS: Readonly<Record<string, Format | typeof XML>> = { json, ndjson, jsonl: ndjson, csv, xml: XML }
 
 /** Content types that say nothing about the format: the file name or the first bytes tell. */
 const VAGUE = new Set(['', 'text/plain', 'application/octet-stream', 'application/x-www-form-urlencoded'])
@@ -152,8 +177,10 @@ export function detectFormat(
   contentType: string | undefined, explicit?: string, fileName?: string, firstBytes?: Uint8Array,
 ): Format {
   const help = `Formats: ${formats.map(format => format.name).join(', ')}. Name one with ?format=, or send `
-    + 'Content-Type application/json, application/x-ndjson or text/csv.'
+    + 'Content-Type application/json, application/x-ndjson, text/csv or application/xml.'
+  const known = (format: Format | typeof XML): Format => format === XML ? xmlFormat(firstBytes) : format
   if (explicit !== undefined && explicit !== '') {
+    if (explicit.toLowerCase() === XML) return known(XML)
     const format = formatByName(explicit)
     if (format !== undefined) return format
     throw new BodyError(415, 'unsupported-format', `There is no format ${JSON.stringify(explicit.slice(0, 40))}.`,
@@ -164,12 +191,12 @@ export function detectFormat(
   if (charset !== undefined && charset !== 'utf-8' && charset !== 'utf8' && charset !== 'us-ascii') {
     throw new BodyError(415, 'unsupported-charset', `Bodies are UTF-8, not ${JSON.stringify(charset.slice(0, 40))}.`)
   }
-  if (Object.hasOwn(CONTENT_TYPES, type)) return CONTENT_TYPES[type]
+  if (Object.hasOwn(CONTENT_TYPES, type)) return known(CONTENT_TYPES[type])
   if (VAGUE.has(type)) {
     const extension = fileName?.toLowerCase().replace(/\.gz$/, '').split('.').at(-1) ?? ''
-    if (Object.hasOwn(EXTENSIONS, extension)) return EXTENSIONS[extension]
+    if (Object.hasOwn(EXTENSIONS, extension)) return known(EXTENSIONS[extension])
     const guessed = firstBytes === undefined ? undefined : guess(firstBytes)
-    if (guessed !== undefined) return guessed
+    if (guessed !== undefined) return known(guessed)
     throw new BodyError(415, 'unsupported-format', 'The format of the body is not stated and cannot be told from it.',
       undefined, help)
   }
@@ -178,8 +205,9 @@ export function detectFormat(
 }
 
 /** Format by the look of the first bytes; undefined where they fit none. */
-function guess(firstBytes: Uint8Array): Format | undefined {
+function guess(firstBytes: Uint8Array): Format | typeof XML | undefined {
   const text = new TextDecoder('utf-8').decode(firstBytes.subarray(0, 4096)).trimStart()
+  if (text.startsWith('<')) return XML
   if (text.startsWith('[')) return json
   if (text.startsWith('{')) {
     // A block per line, or one document: the first line of NDJSON is an object of its own.
@@ -187,6 +215,12 @@ function guess(firstBytes: Uint8Array): Format | undefined {
     return line.length < text.trimEnd().length && /^\{[^]*\}$/.test(line) && isObject(line) ? ndjson : json
   }
   return /^[^\r\n<]*[,;\t][^\r\n]*[\r\n]/.test(text) ? csv : undefined
+}
+
+function xmlFormat(bytes: Uint8Array = new Uint8Array(0)): Format {
+  const format = formatByName(xmlFormatOf(bytes))
+  if (format === undefined) throw new Error('an XML format is not listed')
+  return format
 }
 
 function isObject(line: string): boolean {
