@@ -1,5 +1,6 @@
 /** What the tests of the formats share. */
 import { MISSING, type ReadBatch } from '../engine/read-batch.js'
+import type { RegisterBatch } from '../engine/register-batch.js'
 import type { DecodeContext, Decoded, Format, FormatState } from '../ingest/formats/format.js'
 
 export interface FlatRead {
@@ -50,9 +51,11 @@ export function exactTotal(reads: readonly FlatRead[]): string {
   return `${sum < 0n ? '-' : ''}${digits.slice(0, -finest)}.${digits.slice(-finest)}`
 }
 
-/** Reads in the batch and in the problems: what the receipt's `received` will be. */
-export function received({ batch, problems }: Pick<Decoded, 'batch' | 'problems'>): number {
-  return readsOf(batch).length + problems.reduce((n, problem) => n + problem.reads, 0)
+/** Reads, registers, events and problems: what the receipt's `received` will be. */
+export function received(
+  { batch, problems, registers, events }: Pick<Decoded, 'batch' | 'problems'> & Partial<Pick<Decoded, 'registers' | 'events'>>,
+): number {
+  return readsOf(batch).length + (registers?.count ?? 0) + (events?.length ?? 0) + problems.reduce((n, problem) => n + problem.reads, 0)
 }
 
 /** Decodes a body in parts of at most `limit` bytes (more where one record is longer). */
@@ -77,4 +80,11 @@ export function decodeInParts(format: Format, bytes: Uint8Array, ctx: DecodeCont
 /** Bytes of a text. */
 export function bytesOf(text: string): Uint8Array {
   return new TextEncoder().encode(text)
+}
+
+/** Sum of registers or periods, exact, as text with 3 decimals. */
+export function registerTotal({ count, mantissa, exponent }: RegisterBatch): string {
+  let sum = 0n
+  for (let i = 0; i < count; i++) sum += BigInt(mantissa[i]) * 10n ** BigInt(9 + exponent[i])
+  return `${sum / 10n ** 9n}.${String(sum % 10n ** 9n / 10n ** 6n).padStart(3, '0')}`
 }

@@ -2,31 +2,19 @@
  * Code lists that ESPI (NAESB REQ.21, espi.xsd 4.0) and IEC 61968-9 (ReadingType of 18 parts) have in common: units,
  * directions of flow, accumulation, and what a reading's quality amounts to.
  */
+import { Quantity, type Unit } from '../../engine/quantity.js'
 import { Flow, Quality, type FlowCode } from '../../engine/read-batch.js'
 
-/** What a unit code measures: a quantity in its usual unit, and the decimals that the code's base unit adds to it. */
-export interface Measure {
-  /** Unit in which the quantity is kept. */
-  readonly unit: string
-  /** 3 where the code's base unit is a thousandth of it: Wh of kWh. */
-  readonly shift: number
-}
+const UNITS: ReadonlyMap<number, Unit> = new Map(([
+  [72, 'energy', 3], [73, 'reactive-energy', 3], [71, 'apparent-energy', 3], [38, 'power', 3], [63, 'reactive-power', 3],
+  [61, 'apparent-power', 3], [29, 'voltage', 0], [5, 'current', 0], [33, 'frequency', 0], [65, 'power-factor', 0],
+  [42, 'volume-m3', 0], [134, 'volume-m3', 3], [119, 'volume-ft3', 0], [128, 'volume-gal', 0], [169, 'heat-therm', 0],
+  [132, 'heat-btu', 0], [31, 'heat-joule', 0], [23, 'temperature', 0], [111, 'count', 0],
+] as const).map(([code, name, shift]): [number, Unit] => [code, { quantity: Quantity[name], shift }]))
 
-export const ENERGY: Measure = { unit: 'kWh', shift: 3 }
-
-const MEASURES: ReadonlyMap<number, Measure> = new Map([
-  [72, ENERGY], [73, { unit: 'kVArh', shift: 3 }], [71, { unit: 'kVAh', shift: 3 }], [38, { unit: 'kW', shift: 3 }],
-  [63, { unit: 'kVAr', shift: 3 }], [61, { unit: 'kVA', shift: 3 }], [29, { unit: 'V', shift: 0 }],
-  [5, { unit: 'A', shift: 0 }], [33, { unit: 'Hz', shift: 0 }], [65, { unit: 'cos', shift: 0 }],
-  [42, { unit: 'm3', shift: 0 }], [119, { unit: 'ft3', shift: 0 }], [128, { unit: 'gal', shift: 0 }],
-  [134, { unit: 'l', shift: 0 }], [169, { unit: 'therm', shift: 0 }], [132, { unit: 'BTU', shift: 0 }],
-  [31, { unit: 'J', shift: 0 }], [23, { unit: 'degC', shift: 0 }], [6, { unit: 'K', shift: 0 }],
-  [111, { unit: 'count', shift: 0 }], [80, { unit: 'money', shift: 0 }],
-])
-
-/** Quantity of a unit code; undefined for one that is not known, and for 0: none. */
-export function measureOf(code: number): Measure | undefined {
-  return MEASURES.get(code)
+/** Quantity of a unit code, and the decimals that the code's base unit adds; undefined for one that is not known. */
+export function unitOfCode(code: number): Unit | undefined {
+  return UNITS.get(code)
 }
 
 /** Flow of a flowDirection: 0 (none) is what meters that only deliver write; undefined for total and the quadrants. */

@@ -1,10 +1,10 @@
 import { BodyError } from '../../engine/problem.js'
+import { unitOf, type Unit } from '../../engine/quantity.js'
 import { Flow, Quality } from '../../engine/read-batch.js'
-import { Accumulation, ENERGY, flowOfDirection, measureOf, qualityOfEspi } from './cim-codes.js'
+import { Accumulation, flowOfDirection, qualityOfEspi, unitOfCode } from './cim-codes.js'
 import type { EspiLinks, EspiResources, EspiType } from './espi-resources.js'
 import type { DecodeContext, FormatState } from './format.js'
 import { ReadSink } from './sink.js'
-import { unitShift } from './words.js'
 import { XmlReads, type ReadFacts } from './xml-reads.js'
 
 /** One IntervalReading as it stands in the file; one object serves for all. */
@@ -145,34 +145,36 @@ export class EspiBlocks {
       throw new BodyError(422, 'meter-not-stated', 'The file names no usage point, and so no meter.',
         `record ${this.#before + block.first + 1}`, 'Say whose reads they are with ?meter= or --meter.')
     }
-    const measure = type === null || type.uom <= 0 ? undefined : measureOf(type.uom)
-    const unit = this.#ctx.defaultUnit ?? ''
-    const isUnitLess = type === null || type.uom <= 0
-    const shift = isUnitLess ? unitShift(unit) : measure === undefined ? undefined : measure.shift - type.multiplier
+    const unit = this.#unitOf(type)
     const flow = type === null || type.flow < 0 ? Flow.delivered : flowOfDirection(type.flow)
-    if (type !== null && isUnitLess && shift === undefined) {
-      this.#refuse(block, meter, 'unit-unsupported', 'The ReadingType states no unit.', TYPE_HELP)
-    } else if (shift === undefined || Number.isNaN(shift)) {
-      this.#refuse(block, meter, 'unit-unsupported', `The unit ${isUnitLess ? unit : `uom ${type.uom}`} is not known.`)
+    if (unit === undefined) {
+      this.#refuse(block, meter, 'unit-unsupported', `The unit uom ${type?.uom ?? 0} is not known.`, TYPE_HELP)
     } else if (flow === undefined) {
-      this.#refuse(block, meter, 'flow-unsupported', `The flowDirection ${type?.flow} is neither delivered, received nor net.`)
-    } else if (type !== null && type.bucket !== 0) {
+      this.#refuse(block, meter, 'flow-unsupported',
+        `The flowDirection ${type?.flow ?? 0} is neither delivered, received nor net.`)
+    } else if (type !== null && type.bucket !== 0 && !isRegister(type, 0)) {
       this.#refuse(block, meter, 'bucket-unsupported', 'The reads are of one tier or time of use, a part of the total.',
         'Send the ReadingType of the total: its reads are the sum.')
-    } else if (measure !== undefined && measure.unit !== ENERGY.unit) {
-      this.#refuse(block, meter, 'quantity-unsupported', `Reads in ${measure.unit} are not kept.`)
     } else {
-      const facts: ReadFacts = {
-        meter, flow, unit: measure?.unit ?? ENERGY.unit, shift, versionUs: block.versionUs, isRegister: false, touLabel: '',
-      }
-      this.#placeReads(block, type, facts)
+      const tou = type === null || type.bucket === 0 ? '' : String(type.bucket)
+      this.#placeReads(block, type, { meter, flow, unit, versionUs: block.versionUs, tou })
     }
+  }
+
+  /** Unit of a type's values: its own, or the source's where it states none. */
+  #unitOf(type: EspiType | null): Unit | undefined {
+    if (type === null || type.uom <= 0) return unitOf(this.#ctx.defaultUnit ?? '')
+    const unit = unitOfCode(type.uom)
+    return unit === undefined || Number.isNaN(type.multiplier)
+      ? undefined
+      : { quantity: unit.quantity, shift: unit.shift - type.multiplier }
   }
 
   #placeReads(block: Block, type: EspiType | null, facts: ReadFacts): void {
     const defaultLane = type === null || type.defaultQuality < 0 ? Quality.actual : qualityOfEspi(type.defaultQuality)
     const typeS = (type?.intervalS ?? 0) > 0 ? type?.intervalS ?? 0 : this.#ctx.defaultIntervalS ?? 0
     const reads = this.#reads
+    const offsetS = reads.epochOffsetS
     let nextS = block.startS
     for (let i = block.first; i < block.first + block.count; i++) {
       const ownS = this.#durations[i]
@@ -185,10 +187,10 @@ export class EspiBlocks {
       reads.rawFrom = this.#rawFrom[i]
       reads.rawTo = this.#rawTo[i]
       reads.lane = this.#qualities[i] < 0 ? defaultLane : this.#qualities[i]
-      facts.isRegister = isRegister(type, ownS)
       if (digits === NO_NUMBER) reads.refuseValue(facts)
-      else if (facts.isRegister) reads.addRegister(facts, startS + Math.max(0, ownS), this.#mantissas[i], digits)
-      else reads.addEpoch(facts, startS, durationS, this.#mantissas[i], digits)
+      // A counter is read when its interval ends.
+      else if (isRegister(type, ownS)) reads.addRegister(facts, startS + Math.max(0, ownS), offsetS, this.#mantissas[i], digits)
+      else reads.addInterval(facts, startS, offsetS, 0, durationS, this.#mantissas[i], digits)
     }
   }
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { getZone } from '../../engine/time/zone.js'
+import { getZone, standardTime } from '../../engine/time/zone.js'
+import { Quantity } from '../../engine/quantity.js'
 import { bytesOf, decodeInParts, normalReads, readsOf, received } from '../../test/format-reads.js'
 import { espi } from './espi.js'
 import { detectFormat, type DecodeContext } from './format.js'
@@ -65,11 +66,19 @@ describe('a feed joined by links', () => {
 describe('a feed of several kinds', () => {
   const decoded = decode(kinds)
 
-  it('has energy received in the unit of its multiplier, and tells what it does not keep', () => {
-    expect(readsOf(decoded.batch).map(({ meter, flow, kwh }) => [meter, flow, kwh])).toEqual([['RetailCustomer/9/UsagePoint/01', 2, 2000]])
+  it('has energy received in the unit of its multiplier, reactive energy beside it, and the register apart', () => {
+    const { batch, registers } = decoded
+    expect(readsOf(batch).map(({ meter, flow, kwh }) => [meter, flow, kwh])).toEqual([
+      ['RetailCustomer/9/UsagePoint/01', 2, 2000], ['RetailCustomer/9/UsagePoint/01', 1, 0.077]])
+    expect([...batch.quantity.subarray(0, batch.count)]).toEqual([Quantity.energy, Quantity['reactive-energy']])
+    expect(registers.count).toBe(1)
+    expect([registers.atS[0], registers.fromS[0], registers.mantissa[0], registers.exponent[0]]).toEqual([1_782_878_400, NaN, 51_234, 0])
+  })
+
+  it('tells what it does not keep', () => {
     expect(decoded.problems.map(({ code, outcome, reads }) => [code, outcome, reads])).toEqual([
-      ['value-not-number', 'quarantined', 1], ['time-invalid', 'quarantined', 1], ['register-read', 'rejected', 1],
-      ['quantity-unsupported', 'rejected', 1], ['bucket-unsupported', 'rejected', 1], ['flow-unsupported', 'rejected', 1],
+      ['value-not-number', 'quarantined', 1], ['time-invalid', 'quarantined', 1],
+      ['bucket-unsupported', 'rejected', 1], ['flow-unsupported', 'rejected', 1],
     ])
     expect(received(decoded)).toBe(7)
   })
@@ -94,7 +103,7 @@ describe('epochs of a wall clock', () => {
   // 2026-07-01T00:00 and 2026-01-01T00:00 as if they were UTC.
   const text = plainFeed(reading(1_782_864_000, 1) + reading(1_767_225_600, 2))
   const starts = (clock: DecodeContext['clock']) =>
-    readsOf(decode(text, { zone, meter: 'm', ...(clock === undefined ? {} : { clock }) }).batch).map(({ startS }) => new Date(startS * 1000).toISOString().slice(0, 16))
+    readsOf(decode(text, { zone: clock === 'local-standard' ? standardTime(zone) : zone, meter: 'm', ...(clock === undefined ? {} : { clock }) }).batch).map(({ startS }) => new Date(startS * 1000).toISOString().slice(0, 16))
 
   it('are what the source\'s clock says', () => {
     expect(starts(undefined)).toEqual(['2026-07-01T00:00', '2026-01-01T00:00'])

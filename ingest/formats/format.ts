@@ -15,12 +15,6 @@ import { ndjson } from './ndjson.js'
 import { xmlFormatOf } from './xml-format.js'
 import type { XmlState } from './xml-reader.js'
 
-/**
- * utc: instants; the others: a wall clock of the source's zone, written as if it were UTC: with daylight saving
- * (`local-prevailing`, `wall-as-epoch`) or without (`local-standard`).
- */
-export type Clock = 'utc' | 'local-standard' | 'local-prevailing' | 'wall-as-epoch'
-
 /** What a source's settings say about its bodies. */
 export interface DecodeContext {
   /** Zone of local times; null: local times cannot be read and are quarantined with a help text. */
@@ -37,8 +31,6 @@ export interface DecodeContext {
   readonly defaultUnit?: string
   /** The source's `round` setting: a value that no exponent holds is rounded (to 6 decimals of a kWh at most). */
   readonly round?: boolean
-  /** What the numbers of epoch times are, in formats that have them. Default utc. */
-  readonly clock?: Clock
   /** Meter of bodies that name none. */
   readonly meter?: string
   /** How to read a CSV file that has columns of its own. */

@@ -1,28 +1,29 @@
+import type { Unit } from '../../engine/quantity.js'
 import type { FlowCode } from '../../engine/read-batch.js'
 import type { Channel } from './channel.js'
-import type { Clock, DecodeContext } from './format.js'
+import type { DecodeContext } from './format.js'
 import { refuseValue } from './json-record.js'
+import type { RegisterFacts } from './register-sink.js'
 import type { ReadSink, RecordFacts, RecordTime } from './sink.js'
 import { localText, utcText } from './timestamps.js'
 import { intervalKind } from './words.js'
+import { exactText } from './xml-text.js'
 
 /** Beyond the year 9999 there is no text for a time, and no read. */
 const LATEST_S = 253_402_300_799
-const QUARTER_S = 91 * 86_400
-const TIME_HELP = 'Check the head-end\'s export.'
+/** A local day has at most so many seconds: longer is a period. */
+const LONGEST_DAY_S = 93_600
+const HELP = 'Check the head-end\'s export.'
 
 /** What a group of reads has in common. */
 export interface ReadFacts {
   meter: string
   flow: FlowCode
-  /** Unit in which the quantity is kept, and the decimals that the file's unit adds. */
-  unit: string
-  shift: number
+  unit: Unit
   /** Microseconds since the epoch; 0: not stated. */
   versionUs: number
-  isRegister: boolean
-  /** Time of use of a register; '' for the total. */
-  touLabel: string
+  /** Name that tells a register from others of its quantity and flow; '' for the total. */
+  tou: string
 }
 
 /** Where the XML formats put single reads; the place, bytes and quality of the next read stand in the fields. */
@@ -32,110 +33,109 @@ export class XmlReads {
   rawTo = 0
   lane = 0
   readonly #sink: ReadSink
-  readonly #clock: Clock
+  /** Epoch times are those of a wall clock, told in the zone of the context. */
+  readonly #isWallClock: boolean
   /** The channel of the last read. */
   #channel: Channel | null = null
-  readonly #time: RecordTime = { localS: 0, offsetS: 0, backS: 0 }
 
   constructor(sink: ReadSink, ctx: DecodeContext) {
     this.#sink = sink
-    this.#clock = ctx.clock ?? 'utc'
+    this.#isWallClock = ctx.clock !== undefined && ctx.clock !== 'utc'
+  }
+
+  /** Seconds east of UTC of an epoch time; NaN where the source writes a wall clock as if it were UTC. */
+  get epochOffsetS(): number {
+    return this.#isWallClock ? NaN : 0
   }
 
   /**
-   * Takes an interval read by its start on the file's clock.
+   * Takes an interval read, or what a period longer than a day came to.
    *
-   * @param startS epoch seconds of that clock
-   * @param mantissa value = mantissa x 10^-digits in the unit that `facts.shift` is of
-   */
-  addEpoch(facts: ReadFacts, startS: number, durationS: number, mantissa: number, digits: number): void {
-    if (!isTime(startS)) this.refuseTime(facts)
-    else if (this.#clock === 'utc') this.addInterval(facts, startS, 0, 0, durationS, mantissa, digits)
-    else if (this.#clock === 'local-standard') {
-      this.addInterval(facts, startS, this.standardOffset(startS), 0, durationS, mantissa, digits)
-    } else this.addInterval(facts, startS, NaN, 0, durationS, mantissa, digits)
-  }
-
-  /**
-   * Takes an interval read by a wall clock.
-   *
-   * @param localS seconds since 1970-01-01T00:00 of that clock
-   * @param offsetS seconds east of UTC; NaN: local time of the source's zone
+   * @param localS start, or with backS end, as seconds since 1970-01-01T00:00 of the clock that the record uses
+   * @param offsetS seconds east of UTC of that clock; NaN: local time of the source's zone
    * @param backS subtracted to come to the start: the interval length of an end label, else 0
+   * @param mantissa value = mantissa x 10^-digits of the source's unit
    */
   addInterval(
     facts: ReadFacts, localS: number, offsetS: number, backS: number, intervalS: number, mantissa: number, digits: number,
   ): void {
-    if (!isTime(localS)) {
+    if (!isTime(localS) || !(localS >= backS)) {
       this.refuseTime(facts)
       return
     }
     if (!(intervalS > 0)) {
-      this.problem(facts, 'interval-unknown', 'The interval length is not stated.',
+      this.problem(facts.meter, 'interval-unknown', 'The interval length is not stated.',
         { help: 'Set the source\'s interval length.' })
       return
     }
-    const { decimals } = this.#sink
-    const fit = decimals.fit(mantissa, digits + facts.shift)
+    if (intervalS > LONGEST_DAY_S) {
+      this.#addPeriod(facts, localS, offsetS, backS, intervalS, mantissa, digits)
+      return
+    }
+    const { decimals, wallAsEpoch } = this.#sink
+    const { quantity, shift } = facts.unit
     const record: RecordFacts = this.#record(facts, intervalS)
+    const fit = decimals.fit(mantissa, digits + shift)
     if (fit !== 'ok') {
       const text = Number.isNaN(offsetS) ? localText(localS - backS) : utcText(localS - offsetS - backS)
-      const factor = digits + facts.shift
-      refuseValue(this.#sink, record, fit, factor > 0 ? mantissa / 10 ** factor : mantissa * 10 ** -factor, text)
+      refuseValue(this.#sink, record, fit, Number(exactText(mantissa, digits + shift)), text)
       return
     }
-    if (!Number.isNaN(offsetS) && intervalS < 86_400 && intervalKind(intervalS) === 'grid') {
-      this.#channelOf(facts, intervalS).append(localS - offsetS - backS, decimals.mantissa, decimals.decimals, this.lane,
-        facts.versionUs, this.place, this.rawFrom, this.rawTo)
+    if (!Number.isNaN(offsetS) && !wallAsEpoch && intervalS < 86_400 && intervalKind(intervalS) === 'grid') {
+      let channel = this.#channel
+      if (channel?.meter !== facts.meter || channel.flow !== facts.flow || channel.intervalS !== intervalS
+        || channel.quantity !== quantity) {
+        this.#channel = channel = this.#sink.channel(facts.meter, facts.flow, intervalS, quantity)
+      }
+      channel.append(localS - offsetS - backS, decimals.mantissa, decimals.decimals, this.lane, facts.versionUs,
+        this.place, this.rawFrom, this.rawTo)
       return
     }
-    this.#time.localS = localS
-    this.#time.offsetS = offsetS
-    this.#time.backS = backS
-    this.#sink.addFitted(record, this.#time)
+    this.#sink.addFitted(record, { localS, offsetS, backS })
   }
 
-  /** Takes a counter's value at an instant. */
-  addRegister(facts: ReadFacts, _atS: number, _mantissa: number, _digits: number): void {
-    this.problem(facts, 'register-read', 'The value is that of a register.',
-      { outcome: 'rejected', help: 'Send the interval data.' })
-  }
-
-  /** Seconds east of UTC of the zone's standard time about a time; NaN where no zone is known. */
-  standardOffset(localS: number): number {
-    const zone = this.#sink.clock?.zone
-    if (zone === undefined) return NaN
-    let offsetS = Infinity
-    for (let quarter = 0; quarter < 4; quarter++) offsetS = Math.min(offsetS, zone.offsetAt(localS + quarter * QUARTER_S))
-    return offsetS
+  /** Takes a counter's value at an instant of the record's clock. */
+  addRegister(facts: ReadFacts, localS: number, offsetS: number, mantissa: number, digits: number): void {
+    if (!isTime(localS)) {
+      this.refuseTime(facts)
+      return
+    }
+    this.#register(facts, { localS, offsetS, backS: 0 }, mantissa, digits)
   }
 
   refuseValue(facts: ReadFacts): void {
-    this.problem(facts, 'value-not-number', 'The value is no number.', { help: TIME_HELP })
+    this.problem(facts.meter, 'value-not-number', 'The value is no number of at most 15 digits.', { help: HELP })
   }
 
   refuseTime(facts: ReadFacts): void {
-    this.problem(facts, 'time-invalid', 'The time of the read is missing, or is none.', { help: TIME_HELP })
+    this.problem(facts.meter, 'time-invalid', 'The time of the read is missing, or is none.', { help: HELP })
   }
 
-  problem(
-    facts: { meter: string }, code: string, message: string, options: Parameters<ReadSink['problem']>[3] = {},
+  /** Reports the record whose place stands in the fields. */
+  problem(meter: string, code: string, message: string, options: Parameters<ReadSink['problem']>[3] = {}): void {
+    this.#sink.problem({ place: this.place, rawFrom: this.rawFrom, rawTo: this.rawTo, meter }, code, message, options)
+  }
+
+  #addPeriod(
+    facts: ReadFacts, localS: number, offsetS: number, backS: number, intervalS: number, mantissa: number, digits: number,
   ): void {
-    this.#sink.problem({ place: this.place, rawFrom: this.rawFrom, rawTo: this.rawTo, meter: facts.meter }, code, message,
-      options)
+    const from: RecordTime = { localS: localS - backS, offsetS, backS: 0 }
+    const to: RecordTime = { localS: localS - backS + intervalS, offsetS, backS: 0 }
+    if (isTime(to.localS)) this.#register(facts, to, mantissa, digits, from)
+    else this.refuseTime(facts)
   }
 
-  #record({ meter, flow, versionUs }: ReadFacts, intervalS: number): RecordFacts {
+  #register(facts: ReadFacts, at: RecordTime, mantissa: number, digits: number, from?: RecordTime): void {
+    const { intervalS: _, ...record } = this.#record(facts, 0)
+    const register: RegisterFacts = { ...record, tou: facts.tou }
+    this.#sink.registers.add(register, at, exactText(mantissa, digits), facts.unit.shift, from)
+  }
+
+  #record({ meter, flow, unit, versionUs }: ReadFacts, intervalS: number): RecordFacts {
     return {
-      meter, flow, intervalS, lane: this.lane, version: versionUs, place: this.place, rawFrom: this.rawFrom,
-      rawTo: this.rawTo,
+      meter, flow, quantity: unit.quantity, intervalS, lane: this.lane, version: versionUs, place: this.place,
+      rawFrom: this.rawFrom, rawTo: this.rawTo,
     }
-  }
-
-  #channelOf({ meter, flow }: ReadFacts, intervalS: number): Channel {
-    const last = this.#channel
-    if (last?.meter === meter && last.flow === flow && last.intervalS === intervalS) return last
-    return this.#channel = this.#sink.channel(meter, flow, intervalS)
   }
 }
 

@@ -61,6 +61,11 @@ export function readDateTime(text: string, time: TimeReader): boolean {
   return true
 }
 
+/** mantissa x 10^-digits as a number's text. */
+export function exactText(mantissa: number, digits: number): string {
+  return `${mantissa}e${-digits}`
+}
+
 const scratch = new Uint8Array(64)
 
 /** The text without spaces about it, in memory of its own: a piece of a chunk would keep all of the chunk. */
