@@ -101,13 +101,13 @@ export interface UtilityState {
 
 /** Begins the transaction: the registry lock (shared), the utility's state, and one delivery number per submission. */
 export async function beginSettling(
-  client: pg.PoolClient, utilityId: number, numbers: number,
+  client: pg.PoolClient, storage: Storage, utilityId: number, numbers: number,
 ): Promise<{ utility: UtilityState; numbers: number[] }> {
   // One round trip: the integers are ours, nothing of a caller's goes into the text.
   const results = await client.query(
     `begin; select pg_advisory_xact_lock_shared(${REGISTRY_LOCK}, ${utilityId});
      select registry_epoch, zone, horizon, holds_reads from utility where utility_id = ${utilityId};
-     select nextval('delivery_no_seq') as no from generate_series(1, ${numbers})`) as unknown as pg.QueryResult[]
+     select nextval('delivery_no_seq') as no from generate_series(1, ${numbers}); ${storage.settlingSettings}`) as unknown as pg.QueryResult[]
   const row = results[2].rows[0] as { registry_epoch: number; zone: string | null; horizon: string | null; holds_reads: boolean } | undefined
   if (row === undefined) throw new ApiError(404, 'unknown-utility', 'The utility does not exist.')
   if (row.zone === null) {
@@ -130,7 +130,7 @@ export async function beginSettling(
 export async function commitGroup(
   client: pg.PoolClient, world: CommitWorld, utilityId: number, submissions: readonly Submission[],
 ): Promise<SettleOutcome[]> {
-  const { utility, numbers } = await beginSettling(client, utilityId, submissions.length)
+  const { utility, numbers } = await beginSettling(client, world.storage, utilityId, submissions.length)
   const map = world.maps.get(utilityId) ?? new RegistryMap(utilityId)
   world.maps.set(utilityId, map)
   await map.refresh(client, utility.epoch)

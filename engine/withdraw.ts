@@ -57,7 +57,7 @@ export async function withdrawDelivery(pool: Pool, world: CommitWorld, what: Wit
 
 async function withdrawOnce(pool: Pool, world: CommitWorld, what: Withdrawal): Promise<Receipt> {
   return onConnection(pool, async (client) => {
-    const { utility, numbers: [no] } = await beginSettling(client, what.utilityId, 1)
+    const { utility, numbers: [no] } = await beginSettling(client, world.storage, what.utilityId, 1)
     const map = world.maps.get(what.utilityId) ?? new RegistryMap(what.utilityId)
     world.maps.set(what.utilityId, map)
     await map.refresh(client, utility.epoch)

@@ -69,3 +69,13 @@ async function withServer<T>(server: string, work: (client: pg.Client) => Promis
     await client.end()
   }
 }
+
+/** Whether this run's databases are hypertables: for `describe.runIf`. */
+export function onTimescale(): boolean {
+  return inject('testStorage') === 'timescale'
+}
+
+/** Lets a test write days of any month without making their partitions; TimescaleDB makes chunks by itself. */
+export async function takeAnyDay(db: TestDatabase): Promise<void> {
+  if (!onTimescale()) await db.pool.query('create table channel_day_rest partition of channel_day default')
+}

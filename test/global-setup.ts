@@ -9,7 +9,7 @@ import { askServer, clusterUrl, freePort, initCluster, reachableBinaries, runnin
 import { openPool } from '../engine/store/db.js'
 import { isAlive, ownMark, type ProcessMark } from '../engine/store/folder-lock.js'
 import { migrate } from '../engine/store/migrate.js'
-import { makeAhead } from '../engine/store/storage.js'
+import { makeAhead, type StorageMode } from '../engine/store/storage.js'
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -17,35 +17,51 @@ declare module 'vitest' {
     testServer: string
     /** Name of the migrated database that test databases are cloned from. */
     testTemplate: string
+    /** How that database is cut by time: tests of one storage alone are named as skipped in a run on the other. */
+    testStorage: StorageMode
   }
 }
 
 /**
  * One database server for the whole run: TEST_DATABASE_URL, or a throw-away cluster of the embedded binaries in a
- * temporary folder. In it one migrated template, with this month's partitions, that test/database.ts clones.
+ * temporary folder. In it one migrated template, with this month's partitions, that test/database.ts clones: hypertables
+ * where the server offers TimescaleDB, unless TEST_STORAGE=partition.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const given = process.env.TEST_DATABASE_URL
   const server = given === undefined || given === '' ? await throwAwayServer() : borrowedServer(given)
   // The name carries "test" and is unique: several runs may share a borrowed server.
   const template = `meterline_test_template_${randomBytes(4).toString('hex')}`
+  let storage: StorageMode
   try {
     await onServer(server.url, `create database ${template}`)
     const url = withDatabase(server.url, template)
-    await migrate(url, { timescale: 'never' })
+    storage = (await migrate(url, { timescale: process.env.TEST_STORAGE === 'partition' ? 'never' : 'auto' })).storageMode
     const pool = openPool(url, 1, 'meterline test', () => undefined)
     await makeAhead(pool, Date.now())
+    const { rows } = await pool.query<{ what: string }>(`
+      select 'PostgreSQL ' || current_setting('server_version') ||
+        coalesce((select ' with TimescaleDB ' || extversion from pg_extension where extname = 'timescaledb'), '') as what`)
     await pool.end()
+    project.vitest.logger.log(`tests run on ${rows[0].what}, storage ${storage}`)
+    if (storage === 'timescale') await detachWorkers(server.url, template)
   } catch (err) {
     await server.stop()
     throw err
   }
   project.provide('testServer', server.url)
   project.provide('testTemplate', template)
+  project.provide('testStorage', storage)
   return async () => {
     if (given !== undefined && given !== '') await onServer(server.url, `drop database if exists ${template} with (force)`)
     await server.stop()
   }
+}
+
+/** TimescaleDB's scheduler connects to every database, and one that has a session cannot be cloned. */
+async function detachWorkers(server: string, template: string): Promise<void> {
+  await onServer(server, `alter database ${template} allow_connections false`)
+  await onServer(server, `select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '${template}'`)
 }
 
 /** A server somebody else runs. @throws when its database is not named as one for tests */

@@ -3,7 +3,7 @@ import { MISSING, type FlowCode } from '../engine/read-batch.js'
 import { emptyBlock, merge, restoreSlots, type Block } from '../engine/settle.js'
 import { blockKey, insertBlocks, insertRevisions, RevisionKind, type Revision } from '../engine/store/blocks.js'
 import { inTransaction, type Pool } from '../engine/store/db.js'
-import { ensurePartitions, monthOfDay, monthOfInstant } from '../engine/store/storage.js'
+import { monthOfDay, monthOfInstant, openStorage, type Storage } from '../engine/store/storage.js'
 import { dayText } from '../engine/time/text.js'
 import { getZone, type Zone } from '../engine/time/zone.js'
 import { mod, slotsOfDay } from '../engine/usage/grid.js'
@@ -38,6 +38,7 @@ export class UsageFixture {
   readonly zone: Zone
   readonly #blocks = new Map<number, Block>()
   #names = 0
+  #storage: Storage | undefined
 
   constructor(pool: Pool, utility: string, utilityId: number, zone: Zone) {
     this.pool = pool
@@ -139,8 +140,9 @@ export class UsageFixture {
   }
 
   async #write(blocks: Block[], revisions: Revision[], atS: number): Promise<void> {
-    await ensurePartitions(this.pool, 'channel_day', [...new Set(blocks.map((b) => monthOfDay(b.day)))])
-    await ensurePartitions(this.pool, 'revision', [monthOfInstant(atS)])
+    this.#storage ??= await openStorage(this.pool)
+    await this.#storage.ensure('channel_day', blocks.map((b) => monthOfDay(b.day)))
+    await this.#storage.ensure('revision', [monthOfInstant(atS)])
     await inTransaction(this.pool, async (client) => {
       for (const b of blocks) {
         await client.query('delete from channel_day where channel_id = $1 and day = $2', [b.channelId, dayText(b.day)])

@@ -7,7 +7,7 @@ import { startOutbox, type Outbox } from '../../engine/notify/outbox.js'
 import { captureTransport } from '../../engine/notify/transport.js'
 import { dayNumber } from '../../engine/time/text.js'
 import { alertFixture, secrets, type AlertFixture } from '../../test/alert-fixture.js'
-import { testDatabase, type TestDatabase } from '../../test/database.js'
+import { takeAnyDay, testDatabase, type TestDatabase } from '../../test/database.js'
 import type { Role } from '../context.js'
 import { buildServer } from '../server.js'
 import { alertRoutes } from './alerts.js'
@@ -29,7 +29,7 @@ let woken = 0
 
 beforeAll(async () => {
   db = await testDatabase()
-  await db.pool.query('create table channel_day_rest partition of channel_day default')
+  await takeAnyDay(db)
   const log = pino({ level: 'silent' })
   app = buildServer({
     pool: db.pool, readPool: db.pool, log, secretKey: Buffer.from(secrets.secretKey), now: () => nowMs,

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { alertFixture, sealer, secrets, type AlertFixture } from '../../test/alert-fixture.js'
-import { testDatabase, type TestDatabase } from '../../test/database.js'
+import { takeAnyDay, testDatabase, type TestDatabase } from '../../test/database.js'
 import { mailServer, silentServer, type MailServer } from '../../test/mail-server.js'
 import { inTransaction } from '../store/db.js'
 import { getZone } from '../time/zone.js'
@@ -22,7 +22,7 @@ let outboxes: Outbox[]
 
 beforeAll(async () => {
   db = await testDatabase()
-  await db.pool.query('create table channel_day_rest partition of channel_day default')
+  await takeAnyDay(db)
 })
 afterAll(async () => db.close())
 beforeEach(async () => {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { emptyDatabase, testDatabase, type TestDatabase } from '../../test/database.js'
+import { emptyDatabase, onTimescale, testDatabase, type TestDatabase } from '../../test/database.js'
 import { migrate, readMigrations, SchemaError } from './migrate.js'
 
 describe('migrations', () => {
@@ -15,10 +15,18 @@ describe('migrations', () => {
     const db = await empty()
     const files = await readMigrations()
     const first = await migrate(db.url)
-    expect(first).toEqual({ applied: files.map((file) => file.name), version: files.length, storageMode: 'partition' })
+    const storageMode = onTimescale() ? 'timescale' : 'partition'
+    expect(first).toEqual({ applied: files.map((file) => file.name), version: files.length, storageMode })
     expect(await migrate(db.url)).toEqual({ ...first, applied: [] })
     const { rows } = await db.pool.query('select storage_mode from installation')
-    expect(rows).toEqual([{ storage_mode: 'partition' }])
+    expect(rows).toEqual([{ storage_mode: storageMode }])
+  })
+
+  test('plain partitions can be asked for where TimescaleDB could be had', async () => {
+    const db = await empty()
+    expect(await migrate(db.url, { timescale: 'never' })).toMatchObject({ storageMode: 'partition' })
+    expect((await db.pool.query("select relkind from pg_class where oid = 'channel_day'::regclass")).rows).toEqual([{ relkind: 'p' }])
+    expect(await migrate(db.url)).toMatchObject({ applied: [], storageMode: 'partition' })
   })
 
   test('20 processes at once all succeed and apply each file once', async () => {

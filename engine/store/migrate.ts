@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { packageRoot } from '../package-root.js'
 import { SCHEMA_LOCK, typeParsers } from './db.js'
-import { chooseStorageMode, makeHypertables, renderPartitions, readStorageMode, recordStorageMode, type StorageMode } from './storage.js'
+import { chooseStorageMode, renderPartitions, readStorageMode, recordStorageMode, type StorageMode } from './storage.js'
+import { makeHypertables } from './timescale.js'
 
 /** One numbered SQL file. Numbers run from 1 without a gap; an applied file is never edited. */
 export interface Migration {
@@ -39,7 +40,7 @@ export class SchemaError extends Error {
 const OLDEST_SERVER = 150_000
 const FILE_NAME = /^(\d{4})_([a-z0-9_]+)\.sql$/
 /** Second key of the advisory lock on migrations; partitions use keys from 1. */
-const MIGRATION_KEY = 0
+export const MIGRATION_KEY = 0
 
 /** Reads the program's migrations in order. @throws SchemaError `schema-files` on a gap, a double number or another name. */
 export async function readMigrations(folder = join(packageRoot(), 'engine', 'store', 'migrations')): Promise<Migration[]> {

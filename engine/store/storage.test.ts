@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { testDatabase, type TestDatabase } from '../../test/database.js'
+import { onTimescale, testDatabase, type TestDatabase } from '../../test/database.js'
 import { inTransaction, openPool } from './db.js'
 import { migrate, readMigrations } from './migrate.js'
 import {
@@ -40,7 +40,7 @@ describe('months', () => {
   })
 })
 
-describe('partitions', () => {
+describe.skipIf(onTimescale())('partitions (all four tables are partitioned only on plain PostgreSQL)', () => {
   let db: TestDatabase
   beforeAll(async () => { db = await testDatabase() })
   afterAll(async () => { await db.close() })

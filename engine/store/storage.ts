@@ -1,7 +1,9 @@
 import pg from 'pg'
 import { patientClient, SCHEMA_LOCK, sqlState, typeParsers, type Pool, type Queryable } from './db.js'
+import { dropChunks, firstDayWithout, isHypertable, makeChunks, offersTimescale, readChunkSpans, UNBOUNDED_DECOMPRESSION,
+  type HypertableName } from './timescale.js'
 
-/** The one place that knows TimescaleDB: how the big tables are cut by time, and everything that differs by that. */
+/** How the big tables are cut by time, and everything that differs by that; timescale.ts has what needs TimescaleDB. */
 
 export type StorageMode = 'partition' | 'timescale'
 export type PartitionedTable = 'channel_day' | 'system_load' | 'delivery' | 'revision'
@@ -15,10 +17,6 @@ interface Cut {
   lockKey: number
   /** Storage parameters of each partition; the partitioned table itself cannot carry them. */
   parameters: string
-  /** TimescaleDB: length of a chunk; absent for tables that are monthly partitions in both modes. */
-  chunk?: string
-  /** TimescaleDB: columnstore settings and the age after which a chunk is converted. */
-  columnstore?: { segmentBy: string; orderBy: string; after: string }
 }
 
 const CUTS: Record<PartitionedTable, Cut> = {
@@ -27,10 +25,8 @@ const CUTS: Record<PartitionedTable, Cut> = {
     lockKey: 1,
     // Pieces of a day are merged into stored blocks: room on the page keeps those updates heap-only.
     parameters: 'with (fillfactor = 70)',
-    chunk: '1 month',
-    columnstore: { segmentBy: 'channel_id', orderBy: 'day', after: '60 days' },
   },
-  system_load: { column: 'hour', lockKey: 2, parameters: '', chunk: '3 months' },
+  system_load: { column: 'hour', lockKey: 2, parameters: '' },
   delivery: { column: 'accepted_at', lockKey: 3, parameters: '' },
   revision: { column: 'at', lockKey: 4, parameters: '' },
 }
@@ -82,17 +78,20 @@ export function renderPartitions(sql: string, mode: StorageMode): string {
  */
 export async function chooseStorageMode(client: Queryable, url: string, wanted: 'auto' | 'never'): Promise<StorageMode> {
   if (wanted === 'never') return 'partition'
-  const { rowCount } = await client.query("select from pg_available_extensions where name = 'timescaledb'")
-  if (rowCount === 0) return 'partition'
+  return await offersTimescale(client) && await createTimescale(url) ? 'timescale' : 'partition'
+}
+
+/** Creates the extension where it is not there. @returns false where this server or user cannot */
+export async function createTimescale(url: string): Promise<boolean> {
   // On a connection of its own: where the library is not preloaded the server ends the session that asks for it.
   const attempt = new pg.Client({ connectionString: url, application_name: 'meterline migrate' })
   attempt.on('error', () => undefined)
   try {
     await attempt.connect()
     await attempt.query('create extension if not exists timescaledb')
-    return 'timescale'
+    return true
   } catch {
-    return 'partition'
+    return false
   } finally {
     await attempt.end().catch(() => undefined)
   }
@@ -108,29 +107,6 @@ export async function readStorageMode(client: Queryable): Promise<StorageMode> {
   const { rows } = await client.query<{ storage_mode: StorageMode }>('select storage_mode from installation')
   if (rows.length === 0) throw new Error('the table installation is empty: the first migration did not end')
   return rows[0].storage_mode
-}
-
-/** Turns the tables that exist into hypertables, columnstore policies included; those that are already stay. */
-export async function makeHypertables(client: Queryable): Promise<void> {
-  // The Apache edition, which many Linux distributions and clouds ship, has hypertables but no columnstore.
-  const license = await client.query<{ name: string | null }>("select current_setting('timescaledb.license', true) as name")
-  const columnar = license.rows[0].name === 'timescale'
-  for (const table of TABLES) {
-    const { column, chunk, columnstore, parameters } = CUTS[table]
-    if (chunk === undefined) continue
-    const { rows } = await client.query<{ wanted: boolean }>(`
-      select to_regclass($1) is not null
-        and not exists (select from timescaledb_information.hypertables where hypertable_name = $1) as wanted`, [table])
-    if (!rows[0].wanted) continue
-    await client.query('select create_hypertable($1::regclass, by_range($2::name, $3::interval), create_default_indexes => false)',
-      [table, column, chunk])
-    // New chunks take the storage parameters of the hypertable.
-    if (parameters !== '') await client.query(`alter table ${table} set ${parameters.slice('with '.length)}`)
-    if (columnstore === undefined || !columnar) continue
-    await client.query(`alter table ${table} set (timescaledb.enable_columnstore, ` +
-      `timescaledb.segmentby = '${columnstore.segmentBy}', timescaledb.orderby = '${columnstore.orderBy}')`)
-    await client.query(`call add_columnstore_policy('${table}', after => interval '${columnstore.after}', if_not_exists => true)`)
-  }
 }
 
 /** A connection of its own with the pool's settings: a pool whose clients all wait for a partition could not give one. */
@@ -189,6 +165,28 @@ export async function ensurePartitions(pool: Pool, table: PartitionedTable, mont
   })
 }
 
+/** Makes the chunks that these months lack. Idempotent; any number of processes may ask at once. */
+async function ensureChunks(pool: Pool, table: HypertableName, months: readonly Month[]): Promise<void> {
+  await withOwnConnection(pool, async (client) => {
+    for (const month of months) {
+      await makeChunks(client, table, { from: firstDayOf(month), to: firstDayOf(month + 1) },
+        `select pg_advisory_xact_lock(${SCHEMA_LOCK}, ${CUTS[table].lockKey})`)
+    }
+  })
+}
+
+/** Months of which every day has its chunk. */
+async function readMonthsOfChunks(client: Queryable, table: HypertableName): Promise<Month[]> {
+  const spans = await readChunkSpans(client, table)
+  const months: Month[] = []
+  for (const { from, to } of spans) {
+    for (let month = monthOfDay(from); month <= monthOfDay(to - 1); month++) {
+      if (month !== months.at(-1) && firstDayWithout(spans, { from: firstDayOf(month), to: firstDayOf(month + 1) }) === undefined) months.push(month)
+    }
+  }
+  return months
+}
+
 /** Partitions per table that hold nothing younger than `before`, oldest first. */
 export async function monthsBefore(client: Queryable, table: PartitionedTable, before: Month): Promise<Month[]> {
   return (await readMonths(client, table)).filter((month) => month < before).sort((a, b) => a - b)
@@ -205,11 +203,7 @@ const DROP_MARK = 'meterline: dropping'
  */
 export async function dropBefore(pool: Pool, mode: StorageMode, table: PartitionedTable, before: Month): Promise<number> {
   return withOwnConnection(pool, async (client) => {
-    if (mode === 'timescale' && CUTS[table].chunk !== undefined) {
-      const type = CUTS[table].column === 'day' ? 'date' : 'timestamptz'
-      const { rowCount } = await client.query(`select drop_chunks($1::regclass, older_than => $2::${type})`, [table, monthStartText(before)])
-      return rowCount ?? 0
-    }
+    if (mode === 'timescale' && isHypertable(table)) return dropChunks(client, table, monthStartText(before))
     // Held by the session, as DETACH ... CONCURRENTLY runs outside of a transaction. Not the lock that partitions are made
     // under: detaching waits for every open reader of the table, and late data must not wait with it.
     await client.query('select pg_advisory_lock($1::int, $2::int)', [SCHEMA_LOCK, DROP_KEY + CUTS[table].lockKey])
@@ -238,7 +232,7 @@ async function endCutShort(client: Queryable, table: PartitionedTable): Promise<
   }
 }
 
-/** How the database of a pool is cut by time, with what exists kept in memory. */
+/** How the database of a pool is cut by time, with what exists kept in memory: months, also where chunks are longer. */
 export class Storage {
   readonly mode: StorageMode
   readonly #pool: Pool
@@ -250,9 +244,9 @@ export class Storage {
     this.#known = known
   }
 
-  /** False where TimescaleDB makes the table's chunks by itself. */
-  #cutByMonth(table: PartitionedTable): boolean {
-    return this.mode === 'partition' || CUTS[table].chunk === undefined
+  /** What a transaction that changes blocks says at its start; empty on plain PostgreSQL. */
+  get settlingSettings(): string {
+    return this.mode === 'timescale' ? UNBOUNDED_DECOMPRESSION : ''
   }
 
   /**
@@ -261,7 +255,6 @@ export class Storage {
    * @param days day numbers in any order, repetitions allowed
    */
   monthsMissing(table: PartitionedTable, days: Iterable<number>): Month[] {
-    if (!this.#cutByMonth(table)) return []
     const known = this.#known[table]
     const missing = new Set<Month>()
     // Most days of a delivery are of one month: its bounds spare the calendar arithmetic.
@@ -279,10 +272,14 @@ export class Storage {
 
   /** Makes the partitions of a table that these months lack. */
   async ensure(table: PartitionedTable, months: Iterable<Month>): Promise<void> {
-    if (!this.#cutByMonth(table)) return
     const known = this.#known[table]
     const missing = [...new Set(months)].filter((month) => !known.has(month))
     if (missing.length === 0) return
+    if (this.mode === 'timescale' && isHypertable(table)) {
+      await ensureChunks(this.#pool, table, missing)
+      for (const month of missing) known.add(month)
+      return
+    }
     try {
       await ensurePartitions(this.#pool, table, missing)
     } catch (err) {
@@ -326,7 +323,7 @@ export class Storage {
 
   /** Reads what exists from the catalog again. */
   async reload(): Promise<void> {
-    const fresh = await readKnown(this.#pool)
+    const fresh = await readKnown(this.#pool, this.mode)
     for (const table of TABLES) {
       this.#known[table].clear()
       for (const month of fresh[table]) this.#known[table].add(month)
@@ -334,15 +331,19 @@ export class Storage {
   }
 }
 
-async function readKnown(pool: Pool): Promise<Record<PartitionedTable, Set<Month>>> {
+async function readKnown(pool: Pool, mode: StorageMode): Promise<Record<PartitionedTable, Set<Month>>> {
   const known = { channel_day: new Set<Month>(), system_load: new Set<Month>(), delivery: new Set<Month>(), revision: new Set<Month>() }
-  for (const table of TABLES) for (const month of await readMonths(pool, table)) known[table].add(month)
+  for (const table of TABLES) {
+    const months = mode === 'timescale' && isHypertable(table) ? await readMonthsOfChunks(pool, table) : await readMonths(pool, table)
+    for (const month of months) known[table].add(month)
+  }
   return known
 }
 
 /** Opens the storage of a migrated database. */
 export async function openStorage(pool: Pool): Promise<Storage> {
-  return new Storage(pool, await readStorageMode(pool), await readKnown(pool))
+  const mode = await readStorageMode(pool)
+  return new Storage(pool, mode, await readKnown(pool, mode))
 }
 
 /** Makes the partitions of this month and the next two, without keeping anything. @param now epoch milliseconds */

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { alertFixture, secrets, type AlertFixture } from '../../test/alert-fixture.js'
-import { testDatabase, type TestDatabase } from '../../test/database.js'
+import { takeAnyDay, testDatabase, type TestDatabase } from '../../test/database.js'
 import { beginHandOver, endAttempt, leaseMessages, type AttemptEnd, type LeasedMessage } from '../notify/outbox-store.js'
 import { inTransaction } from '../store/db.js'
 import { dayNumber } from '../time/text.js'
@@ -18,7 +18,7 @@ let db: TestDatabase
 
 beforeAll(async () => {
   db = await testDatabase()
-  await db.pool.query('create table channel_day_rest partition of channel_day default')
+  await takeAnyDay(db)
 })
 afterAll(async () => db.close())
 

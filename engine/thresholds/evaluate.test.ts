@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { alertFixture, sealer, secrets, type AlertFixture } from '../../test/alert-fixture.js'
-import { testDatabase, type TestDatabase } from '../../test/database.js'
+import { takeAnyDay, testDatabase, type TestDatabase } from '../../test/database.js'
 import { inTransaction } from '../store/db.js'
 import type { MessageContent } from '../notify/content.js'
 import { dayNumber } from '../time/text.js'
@@ -16,7 +16,7 @@ let f: AlertFixture
 beforeAll(async () => {
   db = await testDatabase()
   // Days of these tests lie in months of their own: one partition for all of them.
-  await db.pool.query('create table channel_day_rest partition of channel_day default')
+  await takeAnyDay(db)
 })
 afterAll(async () => db.close())
 beforeEach(async () => {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { testDatabase, type TestDatabase } from '../../test/database.js'
 import type { Queryable } from '../store/db.js'
-import { ensurePartitions, monthOfDay } from '../store/storage.js'
+import { monthOfDay, openStorage } from '../store/storage.js'
 import { dayNumber, dayText } from '../time/text.js'
 import { getZone } from '../time/zone.js'
 import { completeness } from './completeness.js'
@@ -21,7 +21,7 @@ const nowS = zone.dayStart(FIRST_DAY + DAYS) + 40_000
 beforeAll(async () => {
   db = await testDatabase()
   const months = [...new Set(Array.from({ length: DAYS + 40 }, (_, i) => monthOfDay(FIRST_DAY + i)))]
-  await ensurePartitions(db.pool, 'channel_day', months)
+  await (await openStorage(db.pool)).ensure('channel_day', months)
   const utility = `insert into utility (id, zone) values ('u', 'America/Chicago') returning utility_id`
   await db.pool.query(`
     with u as (${utility}),
@@ -66,7 +66,7 @@ function explaining(): { db: Queryable; scans: () => Node[] } {
   const all = (node: Node): Node[] => [node, ...(node.Plans ?? []).flatMap(all)]
   return {
     db: { query } as unknown as Queryable,
-    scans: () => plans.flatMap(all).filter((n) => n['Relation Name']?.startsWith('channel_day') === true),
+    scans: () => plans.flatMap(all).filter((n) => /^(channel_day_|_hyper_)/.test(n['Relation Name'] ?? '')),
   }
 }
 
