@@ -9,7 +9,7 @@ import { loadSettings, SettingsError } from './engine/config.js'
 import { parseFaults } from './fixtures/simulator.js'
 
 const USAGE = `meterline serve [--roles ingest,api,notify,console]
-meterline migrate
+meterline migrate [--to-timescale]   the second moves an installation on plain partitions to hypertables
 meterline register PATH…            accounts… and meters… files, CSV, JSON or NDJSON
 meterline load PATH… [--utility U] [--source S] [--format F] [--mapping M] [--zone Z] [--meter M] [--history] [--json]
 meterline withdraw DELIVERY
@@ -30,7 +30,7 @@ async function main(argv: string[]): Promise<number> {
     options: {
       roles: text, utility: text, source: text, sources: text, format: text, mapping: text, zone: text, meter: text, history: flag, json: flag,
       reason: text, meters: text, days: text, push: text, to: text, dir: text, seed: text, start: text, faults: text, role: text,
-      name: text, url: text, key: text, exit: flag, help: { ...flag, short: 'h' },
+      name: text, url: text, key: text, exit: flag, 'to-timescale': flag, help: { ...flag, short: 'h' },
     },
   })
   const [command, ...rest] = positionals
@@ -53,7 +53,7 @@ async function main(argv: string[]): Promise<number> {
       await demo(values.exit === true)
       return 0
     case 'migrate':
-      return migrateCommand(settings)
+      return migrateCommand(settings, values['to-timescale'] === true)
     case 'register':
       return registerCommand(settings, needed(rest, 'register needs files'), utility)
     case 'load':
@@ -86,7 +86,7 @@ async function main(argv: string[]): Promise<number> {
 const SERVER = ['url', 'key']
 /** The options of each command: another command's option is a mistake, not something to pass over. */
 const OPTIONS: Record<string, readonly string[]> = {
-  serve: ['roles'], demo: ['exit'], migrate: [], status: SERVER,
+  serve: ['roles'], demo: ['exit'], migrate: ['to-timescale'], status: SERVER,
   register: ['utility', ...SERVER],
   load: ['utility', 'source', 'format', 'mapping', 'zone', 'meter', 'history', 'json', ...SERVER],
   withdraw: ['utility', ...SERVER],

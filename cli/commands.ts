@@ -8,6 +8,8 @@ import { applyAccounts } from '../engine/registry/accounts.js'
 import { applyMeters } from '../engine/registry/meters.js'
 import type { RegistryReceipt } from '../engine/registry/receipt.js'
 import { parseRegistryBody, type RegistryKind } from '../engine/registry/records.js'
+import { migrate } from '../engine/store/migrate.js'
+import { moveToTimescale } from '../engine/store/to-timescale.js'
 import { findUtility, type UtilityRecord } from '../engine/utilities.js'
 import { uuidv7 } from '../engine/uuid.js'
 import type { IngestPool } from '../ingest/pool.js'
@@ -37,13 +39,26 @@ export function print(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, null, 2)}\n`)
 }
 
-/** `meterline migrate` */
-export async function migrateCommand(settings: Settings): Promise<number> {
+/** `meterline migrate [--to-timescale]` */
+export async function migrateCommand(settings: Settings, toTimescale: boolean): Promise<number> {
+  if (toTimescale) await moveStorage(settings)
   await onDatabase(settings, async (database) => {
     const { rows } = await database.pool.query<{ number: number }>('select max(number) as number from schema_migration')
     process.stdout.write(`schema ${rows[0].number}, storage ${database.storage.mode}\n`)
   })
   return 0
+}
+
+async function moveStorage(settings: Settings): Promise<void> {
+  if (settings.databaseUrl === null) {
+    throw new Error('the embedded PostgreSQL has no TimescaleDB: pg_dump it, restore it on a server that has the extension, ' +
+      'set DATABASE_URL to that, and run this again (docs/operations.md)')
+  }
+  await migrate(settings.databaseUrl)
+  const moved = await moveToTimescale(settings.databaseUrl, ({ table, partition, rows }) => {
+    process.stderr.write(`${table}: ${rows} rows, up to ${partition}\n`)
+  })
+  process.stderr.write(`moved and verified: ${moved.channel_day} day blocks, ${moved.system_load} hours of load\n`)
 }
 
 /** `meterline register PATH…`: files named accounts… or meters…, whatever their format. @returns 2 when a record was refused */

@@ -59,13 +59,18 @@ export class CommandLine {
     return readFileSync(join(this.dir, 'operator-key'), 'utf8').trim()
   }
 
-  /** Stops the servers as Ctrl-C does, and removes the folder. */
-  async close(): Promise<void> {
-    await Promise.all(this.#servers.map((child) => new Promise<void>((done) => {
+  /** Stops the servers as Ctrl-C does. */
+  async stopServers(): Promise<void> {
+    await Promise.all(this.#servers.splice(0).map((child) => new Promise<void>((done) => {
       if (child.exitCode !== null || child.signalCode !== null) return done()
       child.once('close', () => done())
       child.kill('SIGINT')
     })))
+  }
+
+  /** Stops the servers, and removes the folder. */
+  async close(): Promise<void> {
+    await this.stopServers()
     rmSync(this.dir, { recursive: true, force: true })
   }
 }

@@ -16,8 +16,11 @@ interface Hypertable {
 }
 
 /**
- * Chunks of channel_day: see docs/operations.md, "How the chunks were chosen". Conversion waits for the restatement
- * window: what a head-end corrects, it corrects within weeks.
+ * Chunks of channel_day, measured on a year of 5,000 meters of random quarter hours (bytes per day of a channel, indexes
+ * included; TimescaleDB 2.29.2): 770 as rows; converted, chunks of 7 days 487, of 30 days 300, of 90 days 220. A late
+ * correction opens a channel's whole chunk, and a chunk is converted only when its last day is past the window: with a
+ * window of 60 days a year comes to 145 kB per meter with 30 days and to 138 kB with 90, while the corrections of one day
+ * write a third. Conversion waits for the restatement window: what a head-end corrects, it corrects within weeks.
  */
 const HYPERTABLES = {
   channel_day: {
@@ -74,7 +77,9 @@ export async function makeHypertables(client: Queryable): Promise<void> {
     if (columnstore === undefined || !columnar) continue
     await client.query(`alter table ${table} set (timescaledb.enable_columnstore, ` +
       `timescaledb.segmentby = '${columnstore.segmentBy}', timescaledb.orderby = '${columnstore.orderBy}')`)
-    await client.query(`call add_columnstore_policy('${table}', after => interval '${columnstore.afterDays} days', if_not_exists => true)`)
+    // Writers of a chunk wait while it is converted (about a minute for a month of 50,000 meters): at night, in North America.
+    await client.query(`call add_columnstore_policy('${table}', after => interval '${columnstore.afterDays} days', if_not_exists => true,
+      schedule_interval => interval '1 day', initial_start => (date_trunc('day', now() at time zone 'UTC') + interval '33 hours') at time zone 'UTC')`)
   }
 }
 
