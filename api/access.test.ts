@@ -193,12 +193,16 @@ describe('keys and tokens', () => {
     expect((await server.call(root, 'POST', '/v1/keys', { name: 'x', role: 'viewer', utility: 'west' })).statusCode).toBe(404)
   })
 
-  it('makes the first operator key once', async () => {
+  it('makes the first operator key once, and none whose secret was not kept', async () => {
     const fresh = await testDatabase()
     try {
       const { utilityId } = await ensureUtility(fresh.pool, 'default')
-      const made = await Promise.all([ensureFirstOperatorKey(fresh.pool, utilityId), ensureFirstOperatorKey(fresh.pool, utilityId)])
-      expect(made.filter((k) => k !== undefined)).toHaveLength(1)
+      const kept: string[] = []
+      await expect(ensureFirstOperatorKey(fresh.pool, utilityId, () => { throw new Error('killed') })).rejects.toThrow('killed')
+      const keep = (secret: string): void => void kept.push(secret)
+      const made = await Promise.all([ensureFirstOperatorKey(fresh.pool, utilityId, keep), ensureFirstOperatorKey(fresh.pool, utilityId, keep)])
+      expect(made.filter((k) => k !== undefined)).toEqual(kept)
+      expect(kept).toHaveLength(1)
     } finally {
       await fresh.close()
     }

@@ -47,6 +47,7 @@ const PUSHED = [
   code(400, 'malformed-gzip', 'the body is not the gzip that it claims to be'),
   code(403, 'source-not-allowed', 'the key may not push for this source'),
   code(404, 'unknown-utility', 'the utility is gone'),
+  code(408, 'body-too-slow', 'the body comes too slowly'),
   code(409, 'idempotency-key-in-use', 'a push with this key is under way'),
   code(409, 'utility-zone-unset', 'the utility has no time zone yet'),
   code(413, 'record-too-large', 'one record is larger than a transaction may be'),

@@ -20,7 +20,7 @@ export interface ServerOptions extends Health {
 /** Largest JSON body of the ordinary routes, bytes. */
 const BODY_LIMIT = 1024 * 1024
 /** A call must have arrived whole by then: a client that sends a byte now and then holds nothing for ever. */
-const REQUEST_TIMEOUT_MS = 10 * 60_000
+const REQUEST_TIMEOUT_MS = 60 * 60_000
 
 /**
  * The HTTP server with every route, not yet listening. Close it with `close()`: calls under way are finished.

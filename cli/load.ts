@@ -10,7 +10,6 @@ import type { Settings } from '../engine/config.js'
 import { ApiError } from '../engine/problem.js'
 import type { Receipt } from '../engine/receipt.js'
 import { uuidv7 } from '../engine/uuid.js'
-import { nextVersion } from '../ingest/http.js'
 import { Push } from '../ingest/push.js'
 import { remoteServer, ServerError, type Client } from './client.js'
 import { DEFAULT_UTILITY, openDatabase, openLog, startIngest } from './runtime.js'
@@ -156,7 +155,7 @@ async function localTarget(settings: Settings, options: LoadOptions): Promise<Ta
       const push = new Push({ pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits }, utility.utilityId, {
         deliveryId: uuidv7(Date.now()), source: options.source ?? 'load', door: 'load', contentType: null, format: options.format,
         fileName: fileName(file), mapping: options.mapping, zone: options.zone, meter: options.meter,
-        history: options.history, idempotencyKey: null, version: nextVersion(Date.now()), versionStated: false,
+        history: options.history, idempotencyKey: null, version: ingest.versions.next(), versionStated: false,
       })
       try {
         return await push.run(body, extname(file.path) === '.gz' || file.size === 0 ? NaN : file.size)

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pino, { type Logger } from 'pino'
 import { Registry, collectDefaultMetrics } from 'prom-client'
@@ -9,6 +9,7 @@ import { openPool, type Pool } from '../engine/store/db.js'
 import { startEmbedded } from '../engine/store/embedded.js'
 import { migrate } from '../engine/store/migrate.js'
 import { openStorage, type Storage } from '../engine/store/storage.js'
+import { VersionSequence } from '../engine/versions.js'
 import { IngestMetrics } from '../ingest/metrics.js'
 import { IngestPool } from '../ingest/pool.js'
 
@@ -57,8 +58,7 @@ export async function openDatabase(settings: Settings, log: Logger): Promise<Dat
     await storage.makeAhead(Date.now())
     const utility = await ensureUtility(pool, DEFAULT_UTILITY, { zone: settings.utilityZone })
     mkdirSync(settings.meterlineDir, { recursive: true })
-    const firstKey = await ensureFirstOperatorKey(pool, utility.utilityId) ?? null
-    if (firstKey !== null) writeFileSync(join(settings.meterlineDir, 'operator-key'), `${firstKey}\n`, { mode: 0o600 })
+    const firstKey = await ensureFirstOperatorKey(pool, utility.utilityId, (secret) => replaceSecret(settings.meterlineDir, 'operator-key', secret)) ?? null
     return {
       url, pool: opened, storage, secretKey: secretKeyOf(settings), firstKey,
       close: async () => {
@@ -80,6 +80,13 @@ function secretKeyOf(settings: Settings): Buffer {
   return createHash('sha256').update(text).digest()
 }
 
+/** Puts a secret into its file, whole or not at all, and onto the disk. */
+function replaceSecret(dir: string, name: string, text: string): void {
+  const half = join(dir, `${name}.new`)
+  writeFileSync(half, `${text}\n`, { mode: 0o600, flush: true })
+  renameSync(half, join(dir, name))
+}
+
 /** Keeps a secret in a file of its own, or gives the one that stands there: of two processes that start at once one wins. */
 function keepSecret(dir: string, name: string, text: string): string {
   mkdirSync(dir, { recursive: true })
@@ -96,14 +103,15 @@ function keepSecret(dir: string, name: string, text: string): string {
 export interface Ingest {
   pool: IngestPool
   metrics: IngestMetrics
-  limits: { atomicBytes: number; maxBodyBytes: number }
+  limits: { atomicBytes: number; maxBodyBytes: number; bodyTimeoutMs: number }
+  versions: VersionSequence
 }
 
 /** Starts the worker threads on a database. */
 export function startIngest(
   settings: Settings, database: Database, log: Logger, registry: Registry, onMessages: () => void,
 ): Ingest {
-  const limits = { atomicBytes: settings.atomicMb * MB, maxBodyBytes: settings.maxBodyMb * MB }
+  const limits = { atomicBytes: settings.atomicMb * MB, maxBodyBytes: settings.maxBodyMb * MB, bodyTimeoutMs: settings.bodyTimeoutSeconds * 1000 }
   const metrics: IngestMetrics = new IngestMetrics(registry, () => pool.inflightBytes, () => pool.queued)
   const pool = new IngestPool({
     workers: settings.workers,
@@ -119,7 +127,7 @@ export function startIngest(
     },
     onFault: (cause) => log.error({ cause: cause instanceof Error ? cause.stack : cause }, 'a push could not be settled'),
   })
-  return { pool, metrics, limits }
+  return { pool, metrics, limits, versions: new VersionSequence(database.pool) }
 }
 
 /** A registry of metrics with the process's own. */

@@ -88,7 +88,7 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
   const app = buildServer(context, {
     routes: roles.has('api') ? apiRoutes : [],
     bodyRoutes: ingest === null ? [] : [(scope) => registerPushDoor(scope, {
-      pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, now: Date.now, route: pushRoute })],
+      pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, versions: ingest.versions, now: Date.now, route: pushRoute })],
     metrics: () => metrics.metrics(),
     ready: () => readiness(database.pool, ingest?.pool ?? null, stopping),
   })

@@ -92,9 +92,11 @@ export async function findKey(db: Queryable, hash: Buffer): Promise<FoundKey | u
 
 /**
  * Makes the installation's first operator key where the database has no live one, so that somebody can get in.
- * @returns the secret to show and keep; undefined where an operator key exists already
+ * @param keep keeps the secret before the key counts: a process killed in between leaves a secret without a key, which the
+ *   next start replaces, never a key whose secret nobody has
+ * @returns the secret to show; undefined where an operator key exists already
  */
-export async function ensureFirstOperatorKey(pool: Pool, utilityId: number): Promise<string | undefined> {
+export async function ensureFirstOperatorKey(pool: Pool, utilityId: number, keep: (secret: string) => void): Promise<string | undefined> {
   return inTransaction(pool, async (client) => {
     // Two processes that start at once on an empty database must not both make one.
     await client.query('lock table api_key in share row exclusive mode')
@@ -103,6 +105,7 @@ export async function ensureFirstOperatorKey(pool: Pool, utilityId: number): Pro
     if (rows.length > 0) return undefined
     const { key } = await createKey(client,
       { utilityId, role: 'operator', name: 'operator', installation: true, actor: 'cli' })
+    keep(key)
     return key
   })
 }

@@ -258,6 +258,8 @@ async function settleEntries(
   const days = new Set<number>()
   for (const p of pieces) days.add(p.day)
   await world.storage.ensureForDays(days)
+  // Made ahead by months; a clock that was set forward is further.
+  await world.storage.ensureForInstants([...entries.map((e) => acceptedMsOf(e.submission.deliveryId)), world.now()])
 
   const accounts = watchedAccounts(map, pieces)
   if (accounts.length > 0) {

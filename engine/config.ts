@@ -128,6 +128,7 @@ const schema = Type.Object({
   MAX_INFLIGHT_MB: integer('Bytes of bodies held in memory at once; past that, pushes get 429 or 503', 1, 1_000_000, 192),
   ATOMIC_MB: integer('A body up to this size is one transaction; a larger one commits in numbered parts', 1, 1024, 64),
   MAX_BODY_MB: integer('A larger body is refused with 413', 1, 1_000_000, 2048),
+  BODY_TIMEOUT_SECONDS: integer('In every such span a sender brings 32 KB of its body or the end of it; otherwise 408', 1, 3600, 30),
   ALIGN_TOLERANCE_SECONDS: integer('How far a read may start off its interval grid and still be moved onto it', 0, 3600, 120),
   KAFKA_BROKERS: list('Brokers of the Kafka door; unset: no Kafka', 'host:port pairs with commas between', '^[^\\s,:]+(:\\d{1,5})?$'),
   KAFKA_TOPIC: textWith('meter-reads', 'Topic of reads', { pattern: '^[A-Za-z0-9._-]{1,249}$', rule: 'a topic name: letters, digits, ".", "_" and "-"' }),

@@ -61,6 +61,7 @@ async function withdrawOnce(pool: Pool, world: CommitWorld, what: Withdrawal): P
     const map = world.maps.get(what.utilityId) ?? new RegistryMap(what.utilityId)
     world.maps.set(what.utilityId, map)
     await map.refresh(client, utility.epoch)
+    await world.storage.ensureForInstants([acceptedMsOf(what.withdrawalId), world.now()])
     const delivery = await lockDelivery(client, what)
     const atUs = world.now() * 1000
     const blocks = await blocksReached(client, utility.zone, delivery)

@@ -6,7 +6,8 @@ import { testServer, type TestServer } from '../test/api-server.js'
 import { testDatabase, type TestDatabase } from '../test/database.js'
 import { Caller, countsOf } from '../test/faults/caller.js'
 import { until } from '../test/faults/engine-process.js'
-import { nextVersion, registerPushDoor } from './http.js'
+import { VersionSequence } from '../engine/versions.js'
+import { registerPushDoor } from './http.js'
 import { IngestMetrics } from './metrics.js'
 import { IngestPool } from './pool.js'
 
@@ -29,7 +30,7 @@ beforeAll(async () => {
     settings: { databaseUrl: db.url, secretKey: new Uint8Array(32), atomicBytes: 8 * MB, toleranceS: 120, clockOffsetMs: 0 },
   })
   server = testServer(db.pool, {
-    bodyRoutes: [(scope) => registerPushDoor(scope, { pool, metrics, atomicBytes: 8 * MB, maxBodyBytes: 16 * MB, now: () => nowMs, route: pushRoute })],
+    bodyRoutes: [(scope) => registerPushDoor(scope, { pool, metrics, atomicBytes: 8 * MB, maxBodyBytes: 16 * MB, bodyTimeoutMs: 30_000, versions: new VersionSequence(db.pool), now: () => nowMs, route: pushRoute })],
   })
   url = await server.app.listen({ host: '127.0.0.1', port: 0 })
   operator = caller(await server.key('coop', 'operator', { installation: true }))
@@ -96,10 +97,20 @@ describe('who may push for what', () => {
 })
 
 describe('versions', () => {
-  test('ascend even when the clock stands still or goes back', () => {
-    const versions = [nextVersion(1e12), nextVersion(1e12), nextVersion(1e12 - 5000), nextVersion(1e12)]
-    expect([...versions].sort((a, b) => a - b)).toEqual(versions)
-    expect(new Set(versions).size).toBe(4)
+  test('a correction wins though every clock was set back since, and deliveries go by the month of the clock', async () => {
+    const at = (value: number): object => ({ reads: [{ meter: 'M190', start: '2024-06-01T05:00:00Z', intervalSeconds: 900, values: [value] }] })
+    expect((await operator.push(at(1))).body).toMatchObject({ stored: 1 })
+    // The process's clock an hour back, and the database's: where its versions stand an hour ahead of it.
+    nowMs -= 3_600_000
+    await db.pool.query(`select setval('delivery_version', last_value + 3600000000) from delivery_version`)
+    expect((await operator.push(at(2))).body).toMatchObject({ corrected: 1 })
+    expect((await operator.push(at(3))).body).toMatchObject({ corrected: 1 })
+    // Half a year ahead, where no partitions have been made yet.
+    nowMs += 182 * 86_400_000
+    const ahead = await operator.push(at(4))
+    expect(ahead.body, ahead.text).toMatchObject({ corrected: 1 })
+    nowMs = Date.now()
+    expect((await operator.push(at(5))).body).toMatchObject({ corrected: 1 })
   })
 
   test('X-Version decides over the order of arrival; an identical body keeps the version it first came with', async () => {

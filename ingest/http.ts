@@ -4,10 +4,12 @@ import type { FastifyContextConfig, FastifyInstance, FastifyRequest, FastifySche
 import { ApiError, BodyError } from '../engine/problem.js'
 import { parseInstant } from '../engine/time/text.js'
 import { uuidv7 } from '../engine/uuid.js'
+import type { VersionSequence } from '../engine/versions.js'
 import { Push, type PushOptions } from './push.js'
 
 export interface PushDoorOptions extends PushOptions {
   now: () => number
+  versions: Pick<VersionSequence, 'next'>
   /** Who may call the route and how the API document shows it: the API's side of it. */
   route: { config: FastifyContextConfig; schema: FastifySchema }
 }
@@ -28,7 +30,7 @@ export function registerPushDoor(app: FastifyInstance, options: PushDoorOptions)
       ...options.route,
     }, async (request, reply) => {
       const query = request.query as { format?: string; mapping?: string; zone?: string; meter?: string; name?: string }
-      const header = readHeaders(request, options.now())
+      const header = readHeaders(request)
       const gzip = isGzip(request.headers['content-encoding'])
       const guard = header.idempotencyKey === null ? null : `${request.principal.utilityId}|${header.source}|${header.idempotencyKey}`
       if (guard !== null && keysUnderWay.has(guard)) {
@@ -36,12 +38,14 @@ export function registerPushDoor(app: FastifyInstance, options: PushDoorOptions)
         throw new ApiError(409, 'idempotency-key-in-use', 'A push with this Idempotency-Key is under way.', { retryAfter: 1 })
       }
       if (guard !== null) keysUnderWay.add(guard)
+      // Asked for now, in the order of acceptance; it comes while the body does.
+      const version = header.version ?? options.versions.next()
       const declared = Number(request.headers['content-length'] ?? NaN)
       const push = new Push(options, request.principal.utilityId, {
         deliveryId: uuidv7(options.now()), source: header.source, door: 'http', contentType: request.headers['content-type'] ?? null,
         format: query.format ?? null, fileName: query.name ?? null, mapping: query.mapping ?? null, zone: query.zone ?? null,
         meter: query.meter ?? null,
-        history: header.history, idempotencyKey: header.idempotencyKey, version: header.version, versionStated: header.versionStated,
+        history: header.history, idempotencyKey: header.idempotencyKey, version, versionStated: header.version !== null,
       })
       try {
         const receipt = await push.run(bytesOf(request.raw, gzip), gzip ? NaN : declared)
@@ -59,12 +63,12 @@ export function registerPushDoor(app: FastifyInstance, options: PushDoorOptions)
 interface PushHeaders {
   source: string
   idempotencyKey: string | null
-  version: number
-  versionStated: boolean
+  /** What the source stated; null: nothing. */
+  version: number | null
   history: boolean
 }
 
-function readHeaders(request: FastifyRequest, nowMs: number): PushHeaders {
+function readHeaders(request: FastifyRequest): PushHeaders {
   const h = request.headers
   const { principal } = request
   const source = single(h['x-source']) ?? principal.name
@@ -83,8 +87,8 @@ function readHeaders(request: FastifyRequest, nowMs: number): PushHeaders {
   }
   const stated = single(h['x-version'])
   return {
-    source, idempotencyKey: key ?? null, history: purpose === 'history', versionStated: stated !== undefined,
-    version: stated === undefined ? nextVersion(nowMs) : parseVersion(stated),
+    source, idempotencyKey: key ?? null, history: purpose === 'history',
+    version: stated === undefined ? null : parseVersion(stated),
   }
 }
 
@@ -99,14 +103,6 @@ function parseVersion(text: string): number {
     throw new ApiError(422, 'invalid-version', 'X-Version is an RFC 3339 instant with offset, or a positive whole number.')
   }
   return Math.round(s * 1e6)
-}
-
-let lastVersion = 0
-
-/** The sequence of deliveries whose source states no version: microseconds of their acceptance, ascending. */
-export function nextVersion(nowMs: number): number {
-  lastVersion = Math.max(lastVersion + 1, Math.floor(nowMs * 1000))
-  return lastVersion
 }
 
 function single(value: string | string[] | undefined): string | undefined {

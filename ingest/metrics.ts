@@ -47,7 +47,7 @@ export class IngestMetrics {
     })
   }
 
-  refused(reason: 'inflight' | 'too-large' | 'key-in-use'): void {
+  refused(reason: 'inflight' | 'too-large' | 'too-slow' | 'key-in-use'): void {
     this.#refused.inc({ reason })
   }
 

@@ -4,6 +4,7 @@ import type { Receipt } from '../engine/receipt.js'
 import type { FormatState } from './formats/format.js'
 import type { IngestMetrics } from './metrics.js'
 import { toApiError, type IngestPool } from './pool.js'
+import { keepPace, LEAST_PACE } from './pace.js'
 import type { DeliveryTask } from './task.js'
 
 export interface PushOptions {
@@ -13,13 +14,16 @@ export interface PushOptions {
   atomicBytes: number
   /** Bytes of a body after decompression. */
   maxBodyBytes: number
+  /** In every such span, milliseconds, a sender brings LEAST_PACE bytes or the end of its body. */
+  bodyTimeoutMs: number
 }
 
 const STEP = 1024 * 1024
 /** What a push is counted as at least: its socket, headers and bookkeeping cost about that, however short the body. */
 const LEAST = 16 * 1024
 
-export type TaskHead = Omit<DeliveryTask, 'bytes' | 'part' | 'final' | 'state' | 'bodySha256'>
+/** What is known of a delivery before its bytes; its version may still be on its way. */
+export type TaskHead = Omit<DeliveryTask, 'bytes' | 'part' | 'final' | 'state' | 'bodySha256' | 'version'> & { version: number | Promise<number> }
 
 /** One push under way: gathers its bytes within the memory bound, and settles them in one or more parts. */
 export class Push {
@@ -31,6 +35,8 @@ export class Push {
   #reserved = 0
   #buffer: Uint8Array
   #filled = 0
+  /** The sender is slow: it holds the memory of what it sent, not of what it announced. */
+  #slow = false
   #total = 0
   #part = 1
   #state: FormatState | null = null
@@ -42,6 +48,8 @@ export class Push {
     this.#options = options
     this.#utilityId = utilityId
     this.#head = head
+    // A push that is refused before it needs the version does not wait for it.
+    if (typeof head.version !== 'number') head.version.catch(() => undefined)
     this.#buffer = new Uint8Array(0)
   }
 
@@ -64,7 +72,8 @@ export class Push {
     if (declared > this.#options.maxBodyBytes) throw this.#tooLarge()
     if (declared === 0) throw new BodyError(400, 'empty-body', 'The body is empty.')
     if (Number.isFinite(declared)) this.#grow(Math.min(declared, this.#options.atomicBytes))
-    for await (const chunk of body) await this.#take(chunk)
+    const paced = keepPace(body, { windowMs: this.#options.bodyTimeoutMs, onSlow: () => this.#slowDown(), tooSlow: () => this.#tooSlow() })
+    for await (const chunk of paced) await this.#take(chunk)
     if (this.#total === 0) throw new BodyError(400, 'empty-body', 'The body is empty.')
     return this.#repeats === null ? this.#settle(true) : this.#repeated(this.#repeats)
   }
@@ -96,29 +105,43 @@ export class Push {
 
   /** Makes the buffer at least that large, within the bound on bytes in flight. */
   #grow(need: number): void {
-    if (need <= this.#buffer.length) return
+    if (need <= this.#buffer.length) return this.#hold(need)
     const size = Math.min(this.#options.atomicBytes, Math.max(need, Math.min(this.#buffer.length * 2, this.#buffer.length + 16 * STEP)))
-    const cost = Math.max(size, LEAST)
-    if (cost > this.#reserved) {
-      if (!this.#options.pool.reserve(cost - this.#reserved)) {
-        this.#options.metrics.refused('inflight')
-        throw new ApiError(429, 'too-much-in-flight', 'More bytes are being settled than memory is set aside for.',
-          { retryAfter: 1, help: 'Push again after Retry-After; MAX_INFLIGHT_MB is the bound.' })
-      }
-      this.#reserved = cost
-    }
+    this.#hold(this.#slow ? need : size)
     const larger = bytesOf(size)
     larger.set(this.#buffer.subarray(0, this.#filled))
     this.#buffer = larger
   }
 
+  /** Reserves room for that many bytes in all. @throws ApiError 429 where there is none */
+  #hold(bytes: number): void {
+    const cost = Math.max(bytes, LEAST)
+    if (cost <= this.#reserved) return
+    if (!this.#options.pool.reserve(cost - this.#reserved)) {
+      this.#options.metrics.refused('inflight')
+      throw new ApiError(429, 'too-much-in-flight', 'More bytes are being settled than memory is set aside for.',
+        { retryAfter: 1, help: 'Push again after Retry-After; MAX_INFLIGHT_MB is the bound.' })
+    }
+    this.#reserved = cost
+  }
+
+  /** Gives back what was reserved for bytes that have not come: their pages have not been touched either. */
+  #slowDown(): void {
+    this.#slow = true
+    const kept = Math.max(this.#filled, LEAST)
+    if (this.#part > 1 || kept >= this.#reserved) return
+    this.#options.pool.release(this.#reserved - kept)
+    this.#reserved = kept
+  }
+
   async #settle(final: boolean): Promise<Receipt> {
+    const version = await this.#head.version
     const whole = this.#filled === this.#buffer.length
     const bytes = (whole ? this.#buffer.buffer : this.#buffer.slice(0, this.#filled).buffer) as ArrayBuffer
     // Gone to the worker, or copied: what this push reserved covers one of them, not both.
     this.#buffer = new Uint8Array(0)
     const answer = await this.#options.pool.submit(this.#utilityId, {
-      ...this.#head, bytes, part: this.#part, final, state: this.#state, bodySha256: final ? this.#hash?.digest('hex') ?? null : null,
+      ...this.#head, version, bytes, part: this.#part, final, state: this.#state, bodySha256: final ? this.#hash?.digest('hex') ?? null : null,
     }, this.#receipt)
     if (answer.receipt === null) throw toApiError(answer)
     if (answer.repeats !== undefined) {
@@ -144,6 +167,12 @@ export class Push {
     if (this.#hash?.digest('hex') === first.sha256) return first.receipt
     throw new ApiError(422, 'idempotency-key-reused', 'This Idempotency-Key was used with another body.',
       { help: 'Use a new key for a new body.' })
+  }
+
+  #tooSlow(): ApiError {
+    this.#options.metrics.refused('too-slow')
+    return new ApiError(408, 'body-too-slow', `The body comes too slowly: less than ${LEAST_PACE} bytes in ${this.#options.bodyTimeoutMs / 1000} seconds.`,
+      { help: 'Push less at a time, or compressed; BODY_TIMEOUT_SECONDS is the span.' })
   }
 
   #tooLarge(): BodyError {

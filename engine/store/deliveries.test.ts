@@ -13,6 +13,15 @@ beforeAll(async () => {
 })
 afterAll(() => db.close())
 
+/** Resolves when a statement of this database waits for a transaction to end. */
+async function someoneWaits(): Promise<void> {
+  for (;;) {
+    const { rowCount } = await db.pool.query(
+      `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and wait_event = 'transactionid'`)
+    if (rowCount! > 0) return
+  }
+}
+
 const DAY = '2026-10-05T05:00:00Z'
 const sha = (text: string): Buffer => createHash('sha256').update(text).digest()
 
@@ -40,7 +49,7 @@ it('an idempotency key is claimed by one: others wait for it and are told whose 
   const failing = inTransaction(db.pool, async (client) => {
     expect((await claimKeys(client, u.utilityId, [claim])).get(id)).toBeNull()
     claimed()
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    await someoneWaits()
     throw new Error('gives up')
   })
   await isClaimed

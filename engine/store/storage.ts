@@ -307,6 +307,12 @@ export class Storage {
     if (load.length > 0) await this.ensure('system_load', load)
   }
 
+  /** Makes what deliveries and revisions of these instants need; free of queries where all exists. @param instants epoch milliseconds */
+  async ensureForInstants(instants: readonly number[]): Promise<void> {
+    const months = new Set(instants.map((ms) => monthOfInstant(ms / 1000)))
+    for (const table of ['delivery', 'revision'] as const) await this.ensure(table, months)
+  }
+
   /** Makes the partitions of last month, this month and the next two. @param now epoch milliseconds */
   async makeAhead(now: number): Promise<void> {
     const month = monthOfInstant(now / 1000)
