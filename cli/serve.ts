@@ -13,6 +13,7 @@ import { byChannel, captureTransport } from '../engine/notify/transport.js'
 import { openPool } from '../engine/store/db.js'
 import { uuidv7 } from '../engine/uuid.js'
 import { registerPushDoor } from '../ingest/http.js'
+import { startJudging } from './judging.js'
 import { startMaintenance } from './maintenance.js'
 import { notifyMetrics } from './notify-metrics.js'
 import { readiness } from './readiness.js'
@@ -46,6 +47,7 @@ export async function startEngine(settings: Settings, roles: ReadonlySet<ServeRo
 async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: Logger, database: Database): Promise<Engine> {
   const metrics = openMetrics()
   let outbox: Outbox | null = null
+  let judging: ReturnType<typeof startJudging> | null = null
   const wake = (): void => outbox?.wake()
   const ingest = roles.has('ingest') ? startIngest(settings, database, log, metrics, wake) : null
   const maintenance = startMaintenance(settings, database.pool, database.storage, ingest?.pool ?? null, log)
@@ -59,6 +61,10 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
           : createSmsTransport({ url: settings.smsUrl, account: settings.smsAccount ?? '', token: settings.smsToken ?? '', from: settings.smsFrom ?? '' }),
       }),
     })
+  }
+  if (roles.has('notify')) {
+    judging = startJudging(database.pool, log, {
+      secrets: { secretKey: database.secretKey }, settleS: settings.alertSettleHours * 3600, now: Date.now }, wake)
   }
   const readPool = settings.databaseReadUrl === null ? database.pool
     : openPool(settings.databaseReadUrl, 12, 'meterline read', (err) => log.warn({ err }, 'an idle read connection broke'), settings.databaseTimeoutSeconds)
@@ -82,6 +88,7 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
   const stopWork = async (): Promise<void> => {
     await maintenance.stop()
     await ingest?.pool.close()
+    await judging?.stop()
     await outbox?.stop()
     if (readPool !== database.pool) await readPool.end()
   }

@@ -8,6 +8,7 @@ import { difference } from './spans.js'
 import { blockKey, insertBlocks, insertRevisions, readBlocks, updateBlocks, type Revision } from './store/blocks.js'
 import { lockChannels, readChannelsOf, readSpans, settleSpans } from './store/channels.js'
 import type { NotifySecrets } from './contacts/seal.js'
+import { enqueueDue, joinDue, type Due } from './thresholds/due.js'
 import { evaluateThresholds } from './thresholds/evaluate.js'
 import { dayText } from './time/text.js'
 import type { Zone } from './time/zone.js'
@@ -200,10 +201,26 @@ async function evaluate(
     })
   }
   if (days.size === 0) return { raised: 0, retracted: 0 }
+  await enqueueDue(client, set.utilityId, dueOf(set, days))
   return evaluateThresholds(client, {
     utilityId: set.utilityId, zone: set.zone, days, history: set.history, deliveryId: set.deliveryId, now: new Date(set.now()),
     secrets: set.secrets,
   })
+}
+
+/** What of the touched accounts and days the schedule is to judge; a day that runs cannot be told before its end. */
+function dueOf(set: ChangeSet, days: ReadonlyMap<number, Iterable<number>>): Due[] {
+  const nowS = set.now() / 1000
+  const waiting: Parameters<typeof joinDue>[0][number][] = []
+  for (const [accountId, of] of days) {
+    const watch = set.map.watchOf(accountId)
+    if (watch?.hasDeferred !== true) continue
+    for (const day of of) {
+      const againAtS = watch.hasDeferredHours ? nowS : Math.max(nowS, set.zone.dayStart(day + 1))
+      waiting.push({ accountId, startDay: day, endDay: day + 1, againAtS, history: set.history })
+    }
+  }
+  return joinDue(waiting)
 }
 
 const FEED_ROW = 1000

@@ -161,6 +161,7 @@ const schema = Type.Object({
   RETENTION_QUARANTINE: retention('How long quarantined reads are kept'),
   RETENTION_MESSAGES: retention('How long messages to members are kept'),
   RETENTION_DELIVERIES: retention('How long receipts are kept'),
+  ALERT_SETTLE_HOURS: integer('How long after a period ends its missing reads are waited for, before it is judged without them', 1, 720, 48),
   SHUTDOWN_SECONDS: integer('How long a stop may take before it is forced', 1, 3600, 20),
   LOG_LEVEL: choice('Least level that is logged', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'info'),
   METERLINE_URL: url('Running server that commands talk to; unset: they work on the database', ['https', 'http']),

@@ -5,6 +5,7 @@ import { blockColumns, blockOf, intArray, type BlockRow } from './store/blocks.j
 import { arrayParsers } from './store/array-text.js'
 import { readSpans } from './store/channels.js'
 import type { Queryable } from './store/db.js'
+import { enqueueDue } from './thresholds/due.js'
 import { reevaluateAccounts } from './thresholds/evaluate.js'
 import { dayText } from './time/text.js'
 import { getZone, type Zone } from './time/zone.js'
@@ -50,8 +51,11 @@ export async function afterRegistryChange(db: Queryable, change: RegistryChange,
     `select extract(epoch from min(version_from))::float8 as from_s from threshold
       where account_id = any($1::int[]) and deleted_at is null`, [intArray(accountIds)])
   if (since.from_s === null) return
-  await reevaluateAccounts(db, {
-    utilityId: change.utilityId, zone, accountIds, fromDay: zone.dayOf(since.from_s), now: new Date(), deliveryId: null, secrets })
+  const now = new Date()
+  const fromDay = zone.dayOf(since.from_s)
+  await reevaluateAccounts(db, { utilityId: change.utilityId, zone, accountIds, fromDay, now, deliveryId: null, secrets })
+  await enqueueDue(db, change.utilityId, [{
+    fromDay, toDay: zone.dayOf(now.getTime() / 1000) + 1, dueS: now.getTime() / 1000, everyKind: false, history: false, accountIds }])
 }
 
 const CHUNK = 20_000

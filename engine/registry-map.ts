@@ -1,6 +1,7 @@
 import { Quantity, type QuantityCode } from './quantity.js'
 import { type FlowCode } from './read-batch.js'
 import type { Queryable } from './store/db.js'
+import { loadWatches, type AccountWatch } from './thresholds/watch.js'
 
 /** A channel as settlement needs it. */
 export interface ChannelRef {
@@ -66,7 +67,7 @@ export class RegistryMap {
   readonly #byName = new Map<string, MeterRef>()
   readonly #byId = new Map<number, MeterRef>()
   readonly #aliasesOf = new Map<number, string[]>()
-  readonly #watched = new Set<number>()
+  readonly #watched = new Map<number, AccountWatch>()
 
   constructor(utilityId: number) {
     this.utilityId = utilityId
@@ -84,6 +85,11 @@ export class RegistryMap {
   /** True for accounts with live thresholds. */
   isWatched(accountId: number): boolean {
     return this.#watched.has(accountId)
+  }
+
+  /** The account's live thresholds; undefined where it has none. */
+  watchOf(accountId: number): AccountWatch | undefined {
+    return this.#watched.get(accountId)
   }
 
   /** True where any account has live thresholds. */
@@ -106,18 +112,16 @@ export class RegistryMap {
     const channels = await db.query<ChannelRow>(
       `select c.channel_id, c.meter_id, c.quantity, c.flow, c.interval_s from channel c join meter m using (meter_id)
         where m.utility_id = $1 and m.epoch > $2 order by c.channel_id`, [this.utilityId, since])
-    const watched = await db.query<{ account_id: number; thresholds: number }>(
-      'select account_id, thresholds from account where utility_id = $1 and epoch > $2 and (thresholds > 0 or $2 >= 0)',
-      [this.utilityId, since])
+    const watches = await loadWatches(db, this.utilityId, since)
     for (const row of meters.rows) this.#putMeter(row)
     for (const row of assignments.rows) {
       this.#byId.get(row.meter_id)!.assignments.push({
         accountId: row.account_id, fromS: row.from_s, toS: row.to_s ?? Infinity })
     }
     for (const row of channels.rows) this.addChannel(row.meter_id, row.channel_id, row.flow, row.interval_s, row.quantity)
-    for (const row of watched.rows) {
-      if (row.thresholds > 0) this.#watched.add(row.account_id)
-      else this.#watched.delete(row.account_id)
+    for (const [accountId, watch] of watches) {
+      if (watch === null) this.#watched.delete(accountId)
+      else this.#watched.set(accountId, watch)
     }
     this.epoch = epoch
   }

@@ -15,7 +15,8 @@ const AlertQuery = Type.Object({
 const Alert = Type.Object({
   id: Type.String(), threshold: Type.String(), version: Type.Integer(), kind: Type.String(),
   period: Type.Object({ start: Type.String(), end: Type.String() }),
-  limit: Type.Number(), value: Type.Number(), unit: Type.String(),
+  limit: Type.Number(), value: Type.Number(), unit: Type.String(), flow: Type.String(),
+  detail: nullable(Type.Record(Type.String(), Type.Unknown(), { description: 'What was compared with, or the range of a projection' })),
   crossedAt: nullable(Type.String({ description: 'End of the interval in which the running sum passed the limit' })),
   raisedAt: Type.String(), state: words(['raised', 'retracted']),
   history: Type.Array(Type.Object({

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from 'typebox'
 import { ApiError } from '../../engine/problem.js'
+import { thresholdKinds, windows } from '../../engine/thresholds/kinds.js'
 import {
   changeThreshold, createThreshold, deleteThreshold, findThreshold, listThresholds, type ThresholdWrite, type ThresholdWriter,
 } from '../../engine/thresholds/thresholds.js'
@@ -11,20 +12,27 @@ import { isUuid, nullable, optional, page, text, words } from '../schemas.js'
 const READERS: Role[] = ['portal', 'viewer', 'operator']
 const WRITERS: Role[] = ['portal', 'operator']
 
-const Limit = Type.Number({ description: 'kWh, above 0 and at most 1000000, with at most 3 decimals' })
+const Limit = Type.Number({ description: 'In the kind\'s unit (kWh, kW, the utility\'s currency), above 0 and at most 1000000, with at most 3 decimals' })
+const Params = Type.Object({
+  window: Type.Optional(words(windows)),
+  percent: Type.Optional(Type.Number({ description: 'unusual: least percent above the median, 30 to 1000' })),
+  mads: Type.Optional(Type.Number({ description: 'unusual: least median absolute deviations above the median, 1 to 20' })),
+}, { description: 'Of low-usage and no-usage: window (day, billing-period). Of unusual: percent (30), mads (3).' })
 const Contacts = optional(Type.Array(Type.String({ format: 'uuid' }), {
   minItems: 1, maxItems: 20, description: 'Ids of the contacts that are told; null: every active one' }))
 const NewThreshold = Type.Object({
-  kind: Type.String({ maxLength: 40, description: 'day-usage or period-usage' }),
-  limit: Limit,
+  kind: Type.String({ maxLength: 40, description: thresholdKinds.join(', ') }),
+  limit: optional(Limit),
   flow: Type.Optional(words(['delivered', 'received', 'net'])),
   meter: optional(text(200, { minLength: 1, description: 'One meter of the account alone' })),
+  touPeriod: optional(text(60, { minLength: 1, description: 'Only the hours of this time-of-use period of the account\'s rate' })),
+  params: Type.Optional(Params),
   contacts: Contacts,
 })
-const ThresholdPatch = Type.Object({ limit: Type.Optional(Limit), contacts: Contacts })
+const ThresholdPatch = Type.Object({ limit: Type.Optional(Limit), params: Type.Optional(Params), contacts: Contacts })
 const Threshold = Type.Object({
-  id: Type.String(), kind: Type.String(), flow: Type.String(), meter: nullable(Type.String()), limit: Type.Number(),
-  unit: Type.String(), window: Type.String(), direction: Type.String(), contacts: nullable(Type.Array(Type.String())),
+  id: Type.String(), kind: Type.String(), flow: Type.String(), meter: nullable(Type.String()), limit: nullable(Type.Number()),
+  unit: Type.String(), window: Type.String(), direction: Type.String(), touPeriod: nullable(Type.String()), params: Params, contacts: nullable(Type.Array(Type.String())),
   version: Type.Integer(), createdAt: Type.String(), versionFrom: Type.String(),
 })
 
@@ -50,7 +58,7 @@ export function thresholdRoutes(app: FastifyInstance, context: ApiContext): void
   app.post<{ Params: { account: string }; Body: Static<typeof NewThreshold> }>('/v1/accounts/:account/thresholds', {
     config: {
       roles: WRITERS, member: true,
-      problems: ['kind-unsupported', 'flow-unsupported', 'invalid-limit', 'unknown-meter', 'unknown-contact', 'too-many-thresholds'],
+      problems: ['kind-unsupported', 'invalid-limit', 'invalid-combination', 'invalid-params', 'unknown-meter', 'unknown-contact', 'too-many-thresholds'],
     },
     schema: {
       operationId: 'createThreshold', tags: ['alerts'], summary: 'Make a threshold', body: NewThreshold, response: { 201: Threshold } },
@@ -76,7 +84,7 @@ export function thresholdRoutes(app: FastifyInstance, context: ApiContext): void
   })
 
   app.patch<{ Params: OneThreshold; Body: Static<typeof ThresholdPatch> }>('/v1/accounts/:account/thresholds/:id', {
-    config: { roles: WRITERS, member: true, problems: ['threshold-not-found', 'invalid-limit', 'unknown-contact'] },
+    config: { roles: WRITERS, member: true, problems: ['threshold-not-found', 'invalid-limit', 'invalid-combination', 'invalid-params', 'unknown-contact'] },
     schema: {
       operationId: 'changeThreshold', tags: ['alerts'], summary: 'Change a threshold',
       description: 'Another limit is a new version: it judges periods that end from now on.',

@@ -1,3 +1,4 @@
+import { flowNames, type FlowCode } from '../read-batch.js'
 import type { Queryable } from '../store/db.js'
 import { instantText } from '../time/text.js'
 import type { Zone } from '../time/zone.js'
@@ -11,6 +12,9 @@ export interface AlertView {
   limit: number
   value: number
   unit: string
+  flow: string
+  /** What was compared with, or the range of a projection. */
+  detail: Record<string, unknown> | null
   /** End of the interval in which the running sum passed the limit. */
   crossedAt: string | null
   raisedAt: string
@@ -38,6 +42,9 @@ interface Row {
   threshold_id: string
   version: number
   kind: string
+  unit: string
+  flow: FlowCode
+  detail: Record<string, unknown> | null
   start_s: number
   end_s: number
   limit_value: string
@@ -58,7 +65,7 @@ export async function listAlerts(
   db: Queryable, accountId: number, filter: AlertFilter, zone: Zone,
 ): Promise<{ view: AlertView; raisedAt: string }[]> {
   const { rows } = await db.query<Row>(
-    `select a.alert_id, a.threshold_id, a.version, a.kind, extract(epoch from a.period_start)::float8 as start_s,
+    `select a.alert_id, a.threshold_id, a.version, a.kind, a.unit, a.flow, a.detail, extract(epoch from a.period_start)::float8 as start_s,
             extract(epoch from a.period_end)::float8 as end_s, a.limit_value, a.value,
             extract(epoch from a.crossed_at)::float8 as crossed_s, extract(epoch from a.raised_at)::float8 as raised_s,
             a.raised_at::text as raised_text, a.state, a.history, a.expected, a.present, a.estimated, m.messages
@@ -86,7 +93,9 @@ function toView(r: Row, zone: Zone): AlertView {
     period: { start: instantText(r.start_s, zone), end: instantText(r.end_s, zone) },
     limit: Number(r.limit_value),
     value: Number(r.value),
-    unit: 'kWh',
+    unit: r.unit,
+    flow: flowNames[r.flow],
+    detail: r.detail,
     crossedAt: r.crossed_s === null ? null : instantText(r.crossed_s, zone),
     raisedAt: instantText(r.raised_s, zone),
     state: r.state,

@@ -1,4 +1,5 @@
 import { MISSING, Quality, QUALITY_MASK } from '../read-batch.js'
+import { DAY_S } from '../time/civil.js'
 import { addExact, compareExact, ZERO, type Exact } from './exact.js'
 
 /** A stored day block, or the part of it in [fromS, toS) that counts; slots start at firstAtS + i x intervalS. */
@@ -13,6 +14,10 @@ export interface Block {
   readonly toS: number
   /** End of the block's local day: where a daily read ends. */
   readonly dayEndS: number
+  /** Estimates that the engine made are passed over as if they were not there. */
+  readonly isMeasuredOnly?: boolean
+  /** Which of the slots count besides; all where it is not given. */
+  readonly counts?: (startS: number, intervalS: number) => boolean
 }
 
 export interface BlockSum {
@@ -41,10 +46,8 @@ export function sumBlock(block: Block): BlockSum {
 export function crossingOf(blocks: readonly Block[], limit: Exact): number | undefined {
   const slots: { endS: number; value: Exact }[] = []
   for (const block of blocks) {
-    eachSlot(block, (value, i) => {
-      const startS = block.firstAtS + i * block.intervalS
-      const endS = block.intervalS === 86400 ? block.dayEndS : startS + block.intervalS
-      slots.push({ endS, value: { mantissa: BigInt(value), exponent: block.exponent } })
+    eachSlot(block, (value, _slot, startS) => {
+      slots.push({ endS: endOf(block, startS), value: { mantissa: BigInt(value), exponent: block.exponent } })
     })
   }
   slots.sort((a, b) => a.endS - b.endS)
@@ -58,11 +61,25 @@ export function crossingOf(blocks: readonly Block[], limit: Exact): number | und
   return undefined
 }
 
-function eachSlot(block: Block, visit: (value: number, slot: number) => void): void {
-  for (let i = 0; i < block.values.length; i++) {
-    const value = block.values[i]
+/** Visits the reads of a block that count, ascending. */
+export function eachSlot(block: Block, visit: (value: number, slot: number, startS: number) => void): void {
+  const { values, lanes, counts, isMeasuredOnly = false } = block
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]
     const startS = block.firstAtS + i * block.intervalS
     if (value === null || value === MISSING || startS < block.fromS || startS >= block.toS) continue
-    visit(value, i)
+    if (isMeasuredOnly && lanes !== null && isEngineEstimate(lanes[i])) continue
+    if (counts?.(startS, block.intervalS) === false) continue
+    visit(value, i, startS)
   }
+}
+
+/** An estimate that names its method was made by the engine; a source's own has none. */
+function isEngineEstimate(lane: number): boolean {
+  return (lane & QUALITY_MASK) === Quality.estimated && ((lane >> 3) & 0b11111) !== 0
+}
+
+/** End of a read: a daily one is as long as its local day. */
+export function endOf(block: Block, startS: number): number {
+  return block.intervalS === DAY_S ? block.dayEndS : startS + block.intervalS
 }

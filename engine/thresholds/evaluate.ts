@@ -3,39 +3,56 @@ import type { NotifySecrets } from '../contacts/seal.js'
 import { groupBy } from '../group-by.js'
 import { announce, type Announcement } from '../notify/announce.js'
 import type { AlertSnapshot } from '../notify/content.js'
+import { Flow } from '../read-batch.js'
 import type { Queryable } from '../store/db.js'
-import type { DaySpan } from '../time/billing.js'
 import type { Zone } from '../time/zone.js'
-import { compareExact, exactText, parseExact, type Exact } from './exact.js'
+import { insertAlerts, loadAlerts, updateAlerts, type AlertInsert, type AlertRow, type AlertUpdate } from './alert-rows.js'
+import { casesOf, daysReached, periodsTouched, type Case } from './cases.js'
+import { compareExact, exactText, parseExact } from './exact.js'
 import { judge, type Finding, type Move } from './judge.js'
-import { windowOf } from './kinds.js'
-import {
-  insertAlerts, loadAlerts, loadThresholds, updateAlerts, type AlertInsert, type AlertRow, type AlertUpdate,
-  type ThresholdRow,
-} from './store.js'
-import { createUsageBook, type PeriodUsage, type UsageBook } from './usage-book.js'
+import { isDeferred, isJudgedInSettling, kindInfo, windowOf, type Period } from './kinds.js'
+import { measure, type AlertDetail, type Measured } from './measure.js'
+import { loadThresholds, type ThresholdRow } from './store.js'
+import { segmentsOf } from './usage-book.js'
 
-interface Context {
+/** Which thresholds are judged: those whose value reads can only raise, those that wait for the period's end, or all. */
+export type Judged = 'settling' | 'deferred' | 'all'
+
+export interface EvaluationContext {
   readonly utilityId: number
   /** The utility's zone: it cuts the stored days and every period. */
   readonly zone: Zone
   readonly now: Date
-  /** The delivery that this is done for; null for a registry write or a changed threshold. */
+  /** The delivery that this is done for; null for a registry write, a changed threshold or the schedule. */
   readonly deliveryId: string | null
   readonly secrets: NotifySecrets
 }
 
-export interface EvaluationInput extends Context {
+export interface EvaluationInput extends EvaluationContext {
   /** Local days (day numbers) of the accounts in which stored values changed. */
   readonly days: ReadonlyMap<number, Iterable<number>>
   /** A history load raises nothing; what its values take away is retracted all the same. */
   readonly history: boolean
+  /** Where it is not given: what settling judges. */
+  readonly judged?: Judged
+  /** How long after a period's end its reads are waited for, seconds; settling waits for nothing. */
+  readonly settleS?: number
 }
 
-export interface ReevaluationInput extends Context {
+export interface ReevaluationInput extends EvaluationContext {
   readonly accountIds: readonly number[]
   /** First local day that the change reaches; without it, the current day and period and those that have an alert. */
   readonly fromDay?: number
+}
+
+/** Periods that time alone may change the finding of: local days [startDay, endDay), to be looked at again then. */
+export interface Waiting {
+  readonly accountId: number
+  readonly startDay: number
+  readonly endDay: number
+  /** Epoch seconds. */
+  readonly againAtS: number
+  readonly history: boolean
 }
 
 export interface EvaluationResult {
@@ -43,20 +60,10 @@ export interface EvaluationResult {
   retracted: number
   /** Messages written; when there are any, wake the outbox after the commit. */
   messages: number
+  waiting: Waiting[]
 }
 
-/** One period of one threshold version to be judged. */
-interface Case {
-  threshold: ThresholdRow
-  version: number
-  limit: Exact
-  period: DaySpan
-  row: AlertRow | undefined
-  /** `quiet`: may raise nothing. `void`: the period is none any more, so that nothing can stand on it. */
-  mode: 'loud' | 'quiet' | 'void'
-}
-
-const NOTHING: EvaluationResult = { raised: 0, retracted: 0, messages: 0 }
+const nothing = (): EvaluationResult => ({ raised: 0, retracted: 0, messages: 0, waiting: [] })
 
 /**
  * Judges the touched days and their billing periods on the stored data, raises and retracts alerts and writes their
@@ -64,20 +71,26 @@ const NOTHING: EvaluationResult = { raised: 0, retracted: 0, messages: 0 }
  * lock two commits for two meters of one account would each miss the crossing that only their sum makes.
  */
 export async function evaluateThresholds(db: Queryable, input: EvaluationInput): Promise<EvaluationResult> {
-  const thresholds = await loadThresholds(db, [...input.days.keys()])
-  if (thresholds.length === 0) return NOTHING
+  const thresholds = (await loadThresholds(db, [...input.days.keys()])).filter((t) => isAsked(t, input.judged ?? 'settling'))
+  if (thresholds.length === 0) return nothing()
   const touched = new Map<number, number[]>()
   for (const [accountId, days] of input.days) touched.set(accountId, [...new Set(days)].sort((a, b) => a - b))
   return evaluate(db, input, thresholds, input.history ? 'quiet' : 'loud', touched, false)
 }
 
+function isAsked({ kind, flow }: ThresholdRow, judged: Judged): boolean {
+  const isNet = flow === Flow.net
+  return judged === 'all' || (judged === 'settling' ? isJudgedInSettling(kind, isNet) : isDeferred(kind, isNet))
+}
+
 /**
  * Judges accounts anew after something other than reads changed: a threshold, an assignment, the billing day. Runs in
- * the registry write's transaction: its exclusive lock keeps settling out.
+ * the registry write's transaction: its exclusive lock keeps settling out. What waits for a period's end is left to the
+ * schedule.
  */
 export async function reevaluateAccounts(db: Queryable, input: ReevaluationInput): Promise<EvaluationResult> {
-  const thresholds = await loadThresholds(db, [...input.accountIds])
-  if (thresholds.length === 0) return NOTHING
+  const thresholds = (await loadThresholds(db, [...input.accountIds])).filter((t) => isAsked(t, 'settling'))
+  if (thresholds.length === 0) return nothing()
   const today = input.zone.dayOf(seconds(input.now))
   const days: number[] = []
   for (let day = Math.min(input.fromDay ?? today, today); day <= today; day++) days.push(day)
@@ -85,42 +98,40 @@ export async function reevaluateAccounts(db: Queryable, input: ReevaluationInput
 }
 
 async function evaluate(
-  db: Queryable, context: Context, thresholds: ThresholdRow[], mode: 'loud' | 'quiet',
-  touched: ReadonlyMap<number, readonly number[]>, allAlerts: boolean,
+  db: Queryable, context: EvaluationContext & Pick<EvaluationInput, 'judged' | 'settleS'>, thresholds: ThresholdRow[],
+  mode: 'loud' | 'quiet', touched: ReadonlyMap<number, readonly number[]>, allAlerts: boolean,
 ): Promise<EvaluationResult> {
-  const periods = new Map(thresholds.map((t) => [t.thresholdId, periodsOf(t, touched.get(t.accountId) ?? [])]))
-  const alerts = await loadAlertsOf(db, context.zone, [...periods], allAlerts)
+  const { zone } = context
+  const nowS = seconds(context.now)
+  const days = new Map(thresholds.map((t) => [t.thresholdId, daysReached(t.kind, touched.get(t.accountId) ?? [], zone.dayOf(nowS))]))
+  const periods = new Map(thresholds.map((t) => [t.thresholdId, periodsTouched(t, days.get(t.thresholdId) ?? [], zone)]))
+  const alerts = await loadAlertsOf(db, [...periods], allAlerts)
   const cases = thresholds.flatMap((t) => casesOf(t, {
     periods: periods.get(t.thresholdId) ?? [],
     alerts: alerts.get(t.thresholdId) ?? [],
-    days: allAlerts ? null : touched.get(t.accountId) ?? [],
-    mode, context,
+    days: allAlerts ? null : days.get(t.thresholdId) ?? [],
+    mode, zone, nowS,
   }))
-  if (cases.length === 0) return NOTHING
-  const usage = await createUsageBook(db, context.zone, seconds(context.now), cases.map(toQuestion))
-  return write(db, context, cases, usage)
+  if (cases.length === 0) return nothing()
+  const segments = await segmentsOf(db, cases.map((c) => c.threshold.accountId))
+  const measurement = await measure({
+    db, zone, nowS, segments, settleS: context.settleS ?? 0, isMeasuredOnly: !thresholds[0].alertOnEstimates,
+    touOf: () => () => true,
+  }, cases)
+  const measured = cases.map((c) => ({ c, m: measurement.of(c) }))
+  const result = await write(db, context, measured, measurement.crossings)
+  return { ...result, waiting: measured.flatMap(({ c, m }) => m.againAtS === null || c.mode === 'void' ? [] : [{
+    accountId: c.threshold.accountId, startDay: c.period.startDay, endDay: c.period.endDay, againAtS: m.againAtS,
+    history: mode === 'quiet' }]) }
 }
 
-/** The threshold's periods that contain the days (ascending), in order. */
-function periodsOf(threshold: ThresholdRow, days: readonly number[]): DaySpan[] {
-  const periods: DaySpan[] = []
-  for (const day of days) {
-    const last = periods.at(-1)
-    if (last !== undefined && day < last.endDay) continue
-    periods.push(windowOf(threshold.kind, day, threshold.cycle))
-  }
-  return periods
-}
-
-async function loadAlertsOf(
-  db: Queryable, zone: Zone, periods: [string, DaySpan[]][], all: boolean,
-): Promise<Map<string, AlertRow[]>> {
+async function loadAlertsOf(db: Queryable, periods: [string, Period[]][], all: boolean): Promise<Map<string, AlertRow[]>> {
   let fromS = Infinity
   let toS = -Infinity
   for (const [, spans] of periods) {
-    for (const span of spans) {
-      fromS = Math.min(fromS, zone.dayStart(span.startDay))
-      toS = Math.max(toS, zone.dayStart(span.endDay))
+    for (const { startS, endS } of spans) {
+      fromS = Math.min(fromS, startS)
+      toS = Math.max(toS, endS)
     }
   }
   if (all) [fromS, toS] = [-Infinity, Infinity]
@@ -128,78 +139,40 @@ async function loadAlertsOf(
   return groupBy(await loadAlerts(db, periods.map(([id]) => id), fromS, toS), (a) => a.threshold_id)
 }
 
-interface CaseInput {
-  periods: DaySpan[]
-  alerts: AlertRow[]
-  /** Days that an alert's period must touch to be judged; null: all alerts are. */
-  days: readonly number[] | null
-  mode: 'loud' | 'quiet'
-  context: Context
+interface Judgement {
+  c: Case
+  m: Measured
+  move: Move
 }
 
-function casesOf(threshold: ThresholdRow, { periods, alerts, days, mode, context }: CaseInput): Case[] {
-  const { zone } = context
-  const rows = new Map(alerts.map((a) => [`${a.version} ${a.start_s}`, a]))
-  const cases: Case[] = []
-  const judged = new Set<AlertRow>()
-  for (const period of periods) {
-    // A version judges periods that end after it was made.
-    if (zone.dayStart(period.endDay) <= threshold.versionFromS) continue
-    const row = rows.get(`${threshold.version} ${zone.dayStart(period.startDay)}`)
-    if (row !== undefined) judged.add(row)
-    cases.push({ threshold, version: threshold.version, limit: threshold.limit, period, row, mode })
+function findingOf(c: Case, m: Measured): Finding {
+  if (c.mode === 'void') return 'void'
+  if (!m.isTold) return 'open'
+  if (!m.isBreach) return 'clear'
+  return c.mode === 'quiet' || m.isLate ? 'breach-quiet' : 'breach'
+}
+
+async function write(
+  db: Queryable, context: EvaluationContext, measured: readonly { c: Case; m: Measured }[],
+  crossingsOf: (cases: readonly Case[]) => Promise<(number | undefined)[]>,
+): Promise<Omit<EvaluationResult, 'waiting'>> {
+  const moves: Judgement[] = []
+  for (const { c, m } of measured) {
+    const move = judge(c.row?.state ?? 'none', findingOf(c, m))
+    if (move !== 'nothing' && !(move === 'update' && isSame(c, m))) moves.push({ c, m, move })
   }
-  for (const row of alerts) {
-    if (judged.has(row)) continue
-    const period = { startDay: zone.dayOf(row.start_s), endDay: zone.dayOf(row.end_s - 1) + 1 }
-    if (days !== null && !days.some((d) => d >= period.startDay && d < period.endDay)) continue
-    cases.push({
-      threshold, version: row.version, limit: parseExact(row.limit_value), period, row,
-      mode: modeOfOld(threshold, row, period, mode, context),
-    })
-  }
-  return cases
-}
-
-/** How an alert is judged that is not at the present version, or not at a period of the present billing cycle. */
-function modeOfOld(
-  threshold: ThresholdRow, row: AlertRow, period: DaySpan, mode: 'loud' | 'quiet', { now }: Context,
-): Case['mode'] {
-  if (row.version !== threshold.version) return 'quiet'
-  const current = windowOf(threshold.kind, period.startDay, threshold.cycle)
-  if (current.startDay === period.startDay && current.endDay === period.endDay) return mode
-  // A past period was billed as it was told; one that still runs follows the new cycle.
-  return row.end_s > seconds(now) ? 'void' : 'quiet'
-}
-
-function toQuestion(c: Case): { accountId: number; flow: number; meterId: number | null; period: DaySpan } {
-  return { accountId: c.threshold.accountId, flow: c.threshold.flow, meterId: c.threshold.meterId, period: c.period }
-}
-
-function findingOf(c: Case, usage: PeriodUsage): Finding {
-  if (c.mode === 'void' || compareExact(usage.sum, c.limit) <= 0) return 'not-above'
-  return c.mode === 'quiet' ? 'above-quiet' : 'above'
-}
-
-async function write(db: Queryable, context: Context, cases: Case[], usage: UsageBook): Promise<EvaluationResult> {
-  const moves: { c: Case; move: Move; used: PeriodUsage }[] = []
-  for (const c of cases) {
-    const used = usage.of(toQuestion(c))
-    const move = judge(c.row?.state ?? 'none', findingOf(c, used))
-    if (move !== 'nothing' && !(move === 'update' && isSame(c, used, context.zone))) moves.push({ c, move, used })
-  }
-  const raising = moves.filter((m) => m.move === 'raise' || m.move === 'raise-again')
-  const crossings = await usage.crossings(raising.map((m) => ({ ...toQuestion(m.c), limit: m.c.limit })))
-  const crossedAt = new Map(raising.map((m, i) => [m.c, crossings[i] ?? null]))
+  const asked = moves.filter(({ move, m }) => (move === 'raise' || move === 'raise-again') && m.crossedAtS === undefined)
+  const crossings = await crossingsOf(asked.map(({ c }) => c))
+  const crossedAt = new Map(asked.map(({ c }, i) => [c, crossings[i] ?? null]))
   const inserts: AlertInsert[] = []
   const updates: AlertUpdate[] = []
   const announcements: Announcement[] = []
   const result = { raised: 0, retracted: 0 }
-  for (const { c, move, used } of moves) {
-    const crossedAtS = crossedAt.get(c) ?? null
+  for (const { c, m, move } of moves) {
+    const crossedAtS = m.crossedAtS ?? crossedAt.get(c) ?? null
     const alertId = c.row?.alert_id ?? randomUUID()
-    if (c.row === undefined) inserts.push(toInsert(context, c, alertId, used, crossedAtS))
-    else updates.push(toUpdate(context, c, c.row, move, used, crossedAtS))
+    if (c.row === undefined) inserts.push(toInsert(context, c, alertId, m, crossedAtS))
+    else updates.push(toUpdate(context, c, c.row, move, m, crossedAtS))
     if (move === 'update') continue
     const isRaised = move !== 'retract'
     if (isRaised) result.raised++
@@ -210,7 +183,7 @@ async function write(db: Queryable, context: Context, cases: Case[], usage: Usag
       accountId: c.threshold.accountId,
       purpose: isRaised ? 'alert' : 'correction',
       contacts: c.threshold.contacts,
-      snapshot: toSnapshot(context, c, used, crossedAtS),
+      snapshot: toSnapshot(context, c, m, crossedAtS),
     })
   }
   await insertAlerts(db, inserts)
@@ -219,12 +192,18 @@ async function write(db: Queryable, context: Context, cases: Case[], usage: Usag
   return { ...result, messages }
 }
 
-function isSame({ row, period }: Case, used: PeriodUsage, zone: Zone): boolean {
-  return row !== undefined && compareExact(parseExact(row.value), used.sum) === 0 && row.expected === used.expected
-    && row.present === used.present && row.estimated === used.estimated && row.end_s === zone.dayStart(period.endDay)
+function isSame({ row, period }: Case, { value, limit, usage }: Measured): boolean {
+  return row !== undefined && compareExact(parseExact(row.value), value) === 0 && compareExact(parseExact(row.limit_value), limit) === 0
+    && row.expected === usage.expected && row.present === usage.present && row.estimated === usage.estimated && row.end_s === period.endS
 }
 
-function toInsert(context: Context, c: Case, alertId: string, used: PeriodUsage, crossedAtS: number | null): AlertInsert {
+/** The unit of a threshold's values: kWh, kW or the utility's currency. */
+export function unitOf({ kind, currency }: Pick<ThresholdRow, 'kind' | 'currency'>): string {
+  const { unit } = kindInfo(kind)
+  return unit === 'currency' ? currency : unit
+}
+
+function toInsert(context: EvaluationContext, c: Case, alertId: string, m: Measured, crossedAtS: number | null): AlertInsert {
   return {
     alert_id: alertId,
     utility_id: context.utilityId,
@@ -232,52 +211,67 @@ function toInsert(context: Context, c: Case, alertId: string, used: PeriodUsage,
     threshold_id: c.threshold.thresholdId,
     version: c.version,
     kind: c.threshold.kind,
-    period_start: isoText(context.zone.dayStart(c.period.startDay)),
-    period_end: isoText(context.zone.dayStart(c.period.endDay)),
-    limit_value: exactText(c.limit),
-    value: exactText(used.sum),
+    unit: unitOf(c.threshold),
+    flow: c.threshold.flow,
+    period_start: isoText(c.period.startS),
+    period_end: isoText(c.period.endS),
+    limit_value: exactText(m.limit),
+    value: exactText(m.value),
     crossed_at: crossedAtS === null ? null : isoText(crossedAtS),
     raised_at: context.now.toISOString(),
     delivery: context.deliveryId,
-    expected: used.expected,
-    present: used.present,
-    estimated: used.estimated,
+    expected: m.usage.expected,
+    present: m.usage.present,
+    estimated: m.usage.estimated,
+    detail: detailOf(m),
   }
 }
 
 function toUpdate(
-  context: Context, c: Case, row: AlertRow, move: Move, used: PeriodUsage, crossedAtS: number | null,
+  context: EvaluationContext, c: Case, row: AlertRow, move: Move, m: Measured, crossedAtS: number | null,
 ): AlertUpdate {
   return {
     alert_id: row.alert_id,
-    period_end: isoText(context.zone.dayStart(c.period.endDay)),
-    value: exactText(used.sum),
+    period_end: isoText(c.period.endS),
+    limit_value: exactText(m.limit),
+    value: exactText(m.value),
     state: move === 'retract' ? 'retracted' : move === 'raise-again' ? 'raised' : null,
     crossed_at: crossedAtS === null ? null : isoText(crossedAtS),
     at: context.now.toISOString(),
     delivery: context.deliveryId,
-    expected: used.expected,
-    present: used.present,
-    estimated: used.estimated,
+    expected: m.usage.expected,
+    present: m.usage.present,
+    estimated: m.usage.estimated,
+    detail: detailOf(m),
   }
 }
 
-function toSnapshot(context: Context, c: Case, used: PeriodUsage, crossedAtS: number | null): AlertSnapshot {
-  const { threshold } = c
+function toSnapshot(context: EvaluationContext, c: Case, m: Measured, crossedAtS: number | null): AlertSnapshot {
+  const { threshold, period } = c
   return {
     account: threshold.nickname ?? threshold.account,
     kind: threshold.kind,
     flow: threshold.flow,
     meter: threshold.meter,
-    limit: exactText(c.limit),
-    value: exactText(used.sum),
-    period: c.period,
+    limit: exactText(m.limit),
+    value: exactText(m.value),
+    unit: unitOf(threshold),
+    period: { startDay: period.startDay, endDay: period.endDay },
+    hour: windowOf(threshold.kind, threshold.params) === 'hour' ? { startS: period.startS, endS: period.endS } : null,
     zone: context.zone,
     crossedAtS,
-    expected: used.expected,
-    present: used.present,
-    estimated: used.estimated,
+    expected: m.usage.expected,
+    present: m.usage.present,
+    estimated: m.usage.estimated,
+    touPeriod: threshold.touPeriod,
+    range: m.range,
+    usual: m.usual,
   }
+}
+
+function detailOf({ detail, range, usual }: Measured): AlertDetail | null {
+  if (detail === null && range === null && usual === null) return null
+  return { ...detail, ...(range === null ? {} : { range }), ...(usual === null ? {} : { usual }) }
 }
 
 function isoText(s: number): string {

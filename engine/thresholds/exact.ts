@@ -20,6 +20,34 @@ export function addExact(a: Exact, b: Exact): Exact {
   return { mantissa: scaled(a, exponent) + scaled(b, exponent), exponent }
 }
 
+export function subtractExact(a: Exact, b: Exact): Exact {
+  return addExact(a, { mantissa: -b.mantissa, exponent: b.exponent })
+}
+
+export function multiplyExact(a: Exact, b: Exact): Exact {
+  return { mantissa: a.mantissa * b.mantissa, exponent: a.exponent + b.exponent }
+}
+
+/** a / b, b above 0, rounded half away from zero to 10^exponent. */
+export function divideExact(a: Exact, b: Exact, exponent: number): Exact {
+  // a.m x 10^(a.e) / (b.m x 10^(b.e)) = q x 10^exponent
+  const shift = a.exponent - b.exponent - exponent
+  const numerator = shift >= 0 ? a.mantissa * 10n ** BigInt(shift) : a.mantissa
+  const denominator = shift >= 0 ? b.mantissa : b.mantissa * 10n ** BigInt(-shift)
+  return { mantissa: divideHalfUp(numerator, denominator), exponent }
+}
+
+/** Rounded half away from zero to 10^exponent. */
+export function roundExact(value: Exact, exponent: number): Exact {
+  if (value.exponent >= exponent) return { mantissa: scaled(value, exponent), exponent }
+  return { mantissa: divideHalfUp(value.mantissa, 10n ** BigInt(exponent - value.exponent)), exponent }
+}
+
+/** The double nearest to the value. */
+export function exactNumber(value: Exact): number {
+  return Number(`${value.mantissa}e${value.exponent}`)
+}
+
 /** Negative, zero or positive as a is less than, equal to or greater than b. */
 export function compareExact(a: Exact, b: Exact): number {
   const exponent = Math.min(a.exponent, b.exponent)
@@ -40,6 +68,13 @@ export function exactText(value: Exact): string {
     digits = digits.slice(0, -places) + (fraction === '' ? '' : `.${fraction}`)
   }
   return negative ? `-${digits}` : digits
+}
+
+/** Quotient of integers, the denominator above 0, rounded half away from zero. */
+function divideHalfUp(numerator: bigint, denominator: bigint): bigint {
+  const magnitude = numerator < 0n ? -numerator : numerator
+  const quotient = (2n * magnitude + denominator) / (2n * denominator)
+  return numerator < 0n ? -quotient : quotient
 }
 
 function scaled(value: Exact, exponent: number): bigint {

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { MISSING } from '../read-batch.js'
@@ -6,26 +7,38 @@ import { dayNumber } from '../time/text.js'
 import type { Segment } from '../usage/segments.js'
 import { crossingOf, sumBlock, type Block } from './crossing.js'
 import { addExact, compareExact, exactText, parseExact, ZERO } from './exact.js'
-import { judge, type AlertState, type Finding } from './judge.js'
+import { alertStates, findings, judge, stateAfter, type AlertState, type Finding } from './judge.js'
 import { piecesOf } from './pieces.js'
 
 describe('the life cycle of an alert', () => {
-  it('stands exactly when the newest finding is above, whatever came before', () => {
-    fc.assert(fc.property(fc.array(fc.constantFrom<Finding>('above', 'not-above')), (findings) => {
-      let state: AlertState = 'none'
-      for (const finding of findings) {
-        const move = judge(state, finding)
-        if (move === 'raise' || move === 'raise-again') state = 'raised'
-        if (move === 'retract') state = 'retracted'
-      }
-      expect(state === 'raised').toBe(findings.at(-1) === 'above')
+  it('is the table that is written above it', () => {
+    const table = readFileSync(new URL('./judge.ts', import.meta.url), 'utf8').split('\n')
+      .filter((line) => line.startsWith(' * |') && !line.includes('--')).map((line) => line.slice(3).split('|').map((cell) => cell.trim()).slice(1, -1))
+    const [head, ...rows] = table
+    expect(head).toEqual(['state \\ finding', ...findings])
+    expect(rows.map((row) => row[0])).toEqual([...alertStates])
+    for (const [state, ...moves] of rows) expect(findings.map((finding) => judge(state as AlertState, finding))).toEqual(moves)
+  })
+
+  it('stands exactly when the newest loud finding is a breach, whatever came before', () => {
+    fc.assert(fc.property(fc.array(fc.constantFrom<Finding>('breach', 'clear', 'open', 'void')), (history) => {
+      const end = history.reduce<AlertState>((state, finding) => stateAfter(state, judge(state, finding)), 'none')
+      expect(end === 'raised').toBe(history.at(-1) === 'breach')
     }))
   })
 
-  it('never stands by a quiet finding, and is taken back after one', () => {
-    expect((['none', 'retracted'] as const).map((s) => judge(s, 'above-quiet'))).toEqual(['nothing', 'nothing'])
-    expect(judge('raised', 'above-quiet')).toBe('update')
-    expect(judge('raised', 'not-above')).toBe('retract')
+  it('is never raised by a quiet finding, and each step is another state than the one before', () => {
+    fc.assert(fc.property(fc.array(fc.constantFrom(...findings)), (history) => {
+      let state: AlertState = 'none'
+      for (const finding of history) {
+        const move = judge(state, finding)
+        const next = stateAfter(state, move)
+        expect(next === state).toBe(move === 'nothing' || move === 'update')
+        if (finding === 'breach-quiet') expect(next).toBe(state)
+        if (finding !== 'breach' && finding !== 'breach-quiet') expect(next).not.toBe('raised')
+        state = next
+      }
+    }))
   })
 })
 

@@ -25,8 +25,13 @@ export interface Pieces {
 
 /** Cuts a period into what each segment gives to it. Days are local days of `zone`; `nowS` is in epoch seconds. */
 export function piecesOf(segments: readonly Segment[], range: DaySpan, zone: Zone, nowS: number): Pieces {
-  const startS = zone.dayStart(range.startDay)
-  const endS = zone.dayStart(range.endDay)
+  return piecesBetween(segments, zone.dayStart(range.startDay), zone.dayStart(range.endDay), zone, nowS)
+}
+
+/** The same for [startS, endS), epoch seconds. */
+export function piecesBetween(
+  segments: readonly Segment[], startS: number, endS: number, zone: Zone, nowS: number,
+): Pieces {
   const whole: WholePiece[] = []
   const split: SplitPiece[] = []
   let expected = 0

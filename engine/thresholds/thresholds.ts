@@ -1,23 +1,31 @@
 import { randomUUID } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import { writeAudit } from '../audit.js'
 import type { NotifySecrets } from '../contacts/seal.js'
 import { ApiError } from '../problem.js'
 import { Flow, flowNames, type FlowCode, type FlowName } from '../read-batch.js'
 import { beginRegistryWrite, inTransaction, type Pool, type Queryable } from '../store/db.js'
+import { periodOf } from '../time/billing.js'
 import { getZone } from '../time/zone.js'
-import { reevaluateAccounts } from './evaluate.js'
+import { loadPeriods } from '../usage/occupancy.js'
+import { enqueueDue } from './due.js'
+import { reevaluateAccounts, unitOf } from './evaluate.js'
 import { compareExact, parseExact } from './exact.js'
-import { isThresholdKind, kindInfo, thresholdKinds, type ThresholdKind } from './kinds.js'
+import { kindInfo, windowOf, type ThresholdKind, type ThresholdParams } from './kinds.js'
+import { checkLimit, checkParams, checkThreshold } from './params.js'
 
 export interface ThresholdView {
   id: string
   kind: ThresholdKind
   flow: FlowName
   meter: string | null
-  limit: number
+  /** null for kinds without one. */
+  limit: number | null
   unit: string
   window: string
   direction: string
+  touPeriod: string | null
+  params: ThresholdParams
   contacts: string[] | null
   version: number
   createdAt: string
@@ -27,14 +35,18 @@ export interface ThresholdView {
 
 export interface NewThreshold {
   readonly kind: string
-  readonly limit: number
+  readonly limit?: number | null
   readonly flow?: FlowName
   readonly meter?: string | null
+  /** Of the account's rate. */
+  readonly touPeriod?: string | null
+  readonly params?: ThresholdParams
   readonly contacts?: readonly string[] | null
 }
 
 export interface ThresholdPatch {
   readonly limit?: number
+  readonly params?: ThresholdParams
   /** null: every active contact of the account. */
   readonly contacts?: readonly string[] | null
 }
@@ -63,7 +75,10 @@ interface Row {
   kind: string
   flow: FlowCode
   meter: string | null
-  limit_value: string
+  limit_value: string | null
+  tou_period: string | null
+  params: ThresholdParams
+  currency: string
   contacts: string[] | null
   version: number
   version_from: Date
@@ -72,10 +87,10 @@ interface Row {
 
 /** Live thresholds that one account may have. */
 const MAX_THRESHOLDS = 50
-const MAX_LIMIT = parseExact('1000000')
 
-const SELECT = `select t.threshold_id, t.kind, t.flow, m.id as meter, t.limit_value, t.contacts, t.version, t.version_from,
-  t.created_at from threshold t left join meter m on m.meter_id = t.meter_id
+const SELECT = `select t.threshold_id, t.kind, t.flow, m.id as meter, t.limit_value, t.tou_period, t.params, u.currency,
+  t.contacts, t.version, t.version_from, t.created_at
+  from threshold t join utility u using (utility_id) left join meter m on m.meter_id = t.meter_id
   where t.account_id = $1 and t.deleted_at is null`
 
 export async function listThresholds(db: Queryable, accountId: number): Promise<ThresholdView[]> {
@@ -92,19 +107,11 @@ export async function findThreshold(db: Queryable, accountId: number, id: string
 
 /**
  * Makes a threshold and judges the day and the period that run: it may raise an alert at once.
- * @throws ApiError 422 `kind-unsupported`, `flow-unsupported`, `invalid-limit`, `unknown-meter`, `unknown-contact`,
- * `too-many-thresholds`
+ * @throws ApiError 422 `kind-unsupported`, `invalid-limit`, `invalid-combination`, `invalid-params`, `unknown-meter`,
+ * `unknown-contact`, `too-many-thresholds`
  */
 export async function createThreshold(pool: Pool, writer: ThresholdWriter, input: NewThreshold): Promise<ThresholdWrite> {
-  const { kind, flow = 'delivered' } = input
-  if (!isThresholdKind(kind)) {
-    throw new ApiError(422, 'kind-unsupported', 'There is no threshold of this kind.', { at: '/kind', supported: thresholdKinds })
-  }
-  if (flow === 'net') {
-    throw new ApiError(422, 'flow-unsupported', 'A threshold watches delivered or received energy.',
-      { at: '/flow', supported: ['delivered', 'received'] })
-  }
-  const limit = checkLimit(input.limit)
+  const { kind, flow, limit, touPeriod, params } = checkThreshold(input)
   const id = randomUUID()
   return inTransaction(pool, async (client) => {
     const epoch = await beginRegistryWrite(client, writer.utilityId)
@@ -112,10 +119,10 @@ export async function createThreshold(pool: Pool, writer: ThresholdWriter, input
     const meterId = typeof input.meter === 'string' ? await findMeter(client, writer.accountId, input.meter) : null
     await checkContacts(client, writer.accountId, input.contacts)
     await client.query(
-      `insert into threshold (threshold_id, utility_id, account_id, kind, flow, meter_id, limit_value, version,
+      `insert into threshold (threshold_id, utility_id, account_id, kind, flow, meter_id, limit_value, tou_period, params, version,
                               version_from, contacts, created_at)
-       values ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9, $8)`,
-      [id, writer.utilityId, writer.accountId, kind, Flow[flow], meterId, limit, writer.now, input.contacts ?? null])
+       values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, $10)`,
+      [id, writer.utilityId, writer.accountId, kind, Flow[flow], meterId, limit, touPeriod, params, writer.now, input.contacts ?? null])
     return finish(client, writer, 'threshold.create', id, { kind })
   })
 }
@@ -123,23 +130,27 @@ export async function createThreshold(pool: Pool, writer: ThresholdWriter, input
 /**
  * Changes a threshold. Another limit is a new version: it judges periods that end from now on, and the alerts of the
  * version before stay as they are, unless corrected reads take them back.
- * @throws ApiError 404 `threshold-not-found`, 422 `invalid-limit`, `unknown-contact`
+ * @throws ApiError 404 `threshold-not-found`, 422 `invalid-limit`, `invalid-combination`, `invalid-params`, `unknown-contact`
  */
 export async function changeThreshold(
   pool: Pool, writer: ThresholdWriter, id: string, patch: ThresholdPatch,
 ): Promise<ThresholdWrite> {
-  const limit = patch.limit === undefined ? undefined : checkLimit(patch.limit)
   return inTransaction(pool, async (client) => {
     const epoch = await beginRegistryWrite(client, writer.utilityId)
     await countThresholds(client, writer, epoch, 0)
-    const { rows } = await client.query<{ limit_value: string }>(
-      'select limit_value from threshold where threshold_id = $1 and account_id = $2 and deleted_at is null',
+    const { rows } = await client.query<{ kind: ThresholdKind; limit_value: string | null; params: ThresholdParams }>(
+      'select kind, limit_value, params from threshold where threshold_id = $1 and account_id = $2 and deleted_at is null',
       [id, writer.accountId])
     if (rows.length === 0) throw notFound()
-    if (limit !== undefined && compareExact(parseExact(limit), parseExact(rows[0].limit_value)) !== 0) {
+    const [before] = rows
+    const limit = patch.limit === undefined ? before.limit_value : checkLimit(before.kind, patch.limit)
+    const params = patch.params === undefined ? before.params : checkParams(before.kind, patch.params)
+    const isSameLimit = limit === null || before.limit_value === null ? limit === before.limit_value
+      : compareExact(parseExact(limit), parseExact(before.limit_value)) === 0
+    if (!isSameLimit || !isDeepStrictEqual(params, before.params)) {
       await client.query(
-        'update threshold set limit_value = $2, version = version + 1, version_from = $3 where threshold_id = $1',
-        [id, limit, writer.now])
+        'update threshold set limit_value = $2, params = $3, version = version + 1, version_from = $4 where threshold_id = $1',
+        [id, limit, params, writer.now])
     }
     if (patch.contacts !== undefined) {
       await checkContacts(client, writer.accountId, patch.contacts)
@@ -181,8 +192,22 @@ async function finish(
     utilityId: writer.utilityId, zone: getZone(writer.zone), accountIds: [writer.accountId], deliveryId: null,
     now: writer.now, secrets: writer.secrets,
   })
+  await judgeLater(client, writer)
   await audit(client, writer, action, id, detail)
   return { threshold: await findThreshold(client, writer.accountId, id), messages }
+}
+
+/** What waits for a period's end is judged by the schedule: the reads of the periods that run may all be there. */
+async function judgeLater(client: Queryable, writer: ThresholdWriter): Promise<void> {
+  const zone = getZone(writer.zone)
+  const nowS = writer.now.getTime() / 1000
+  const today = zone.dayOf(nowS)
+  const { rows: [{ billing_day: billingDay }] } = await client.query<{ billing_day: number | null }>(
+    'select billing_day from account where account_id = $1', [writer.accountId])
+  const periods = (await loadPeriods(client, [writer.accountId])).get(writer.accountId) ?? []
+  await enqueueDue(client, writer.utilityId, [{
+    fromDay: periodOf(today, { billingDay, periods }).startDay, toDay: today + 1, dueS: nowS, everyKind: false, history: false,
+    accountIds: [writer.accountId] }])
 }
 
 /** Keeps account.thresholds right: settling locks and judges exactly the accounts where it is not zero. */
@@ -193,15 +218,6 @@ async function countThresholds(db: Queryable, writer: ThresholdWriter, epoch: nu
   if (by > 0 && rows[0].thresholds > MAX_THRESHOLDS) {
     throw new ApiError(422, 'too-many-thresholds', `An account has at most ${MAX_THRESHOLDS} thresholds.`)
   }
-}
-
-/** The limit as decimal text: above 0, at most 1,000,000 kWh, at most 3 decimals. */
-function checkLimit(limit: number): string {
-  const text = String(limit)
-  if (!/^\d+(\.\d{1,3})?$/.test(text) || limit <= 0 || compareExact(parseExact(text), MAX_LIMIT) > 0) {
-    throw new ApiError(422, 'invalid-limit', 'A limit is above 0 and at most 1000000 kWh, with at most 3 decimals.', { at: '/limit' })
-  }
-  return text
 }
 
 async function findMeter(db: Queryable, accountId: number, meter: string): Promise<number> {
@@ -232,8 +248,12 @@ function toView(row: Row): ThresholdView {
     kind,
     flow: flowNames[row.flow],
     meter: row.meter,
-    limit: Number(row.limit_value),
-    ...kindInfo(kind),
+    limit: row.limit_value === null ? null : Number(row.limit_value),
+    unit: unitOf({ kind, currency: row.currency }),
+    window: windowOf(kind, row.params),
+    direction: kindInfo(kind).direction,
+    touPeriod: row.tou_period,
+    params: row.params,
     contacts: row.contacts,
     version: row.version,
     createdAt: row.created_at.toISOString(),

@@ -1,0 +1,73 @@
+import type { FlowCode } from '../read-batch.js'
+import { DAY_S } from '../time/civil.js'
+import { type Block } from './crossing.js'
+import { piecesBetween } from './pieces.js'
+import { blocksOf, inParts, loadBlocks, matching, signedFlows, type BookContext } from './usage-book.js'
+
+/** A block whose slots are looked at one by one; received energy has the sign -1 in a net. */
+export interface Reading extends Block {
+  readonly flow: FlowCode
+  readonly sign: 1 | -1
+}
+
+/** Whose reads, of which flow, in [startS, endS), epoch seconds. */
+export interface ReadingQuestion {
+  readonly accountId: number
+  readonly flow: FlowCode
+  readonly meterId: number | null
+  readonly startS: number
+  readonly endS: number
+  /** Which slots count; all where it is not given. */
+  readonly counts?: (startS: number, intervalS: number) => boolean
+}
+
+/** Answers each question with its blocks, read some thousands at a time. */
+export async function eachReadings(
+  context: BookContext, questions: readonly ReadingQuestion[], visit: (index: number, readings: Reading[]) => void,
+): Promise<void> {
+  const asked = questions.map((question, index) => {
+    const parts = signedFlows(context, question, question.startS, question.endS).map(([flow, sign]) => ({
+      flow, sign,
+      pieces: piecesBetween(matching(context, { ...question, flow }), question.startS, question.endS, context.zone, context.nowS) }))
+    return { question, index, parts }
+  })
+  for (const group of inParts(asked, (a) => a.parts.reduce((n, p) => n + blocksOf(p.pieces), 0))) {
+    const flat = group.flatMap((a) => a.parts.map((part) => ({ a, part })))
+    const blocks = await loadBlocks(context, flat.map(({ part }) => part.pieces))
+    const found = new Map<number, Reading[]>()
+    for (const [i, { a, part }] of flat.entries()) {
+      const { counts } = a.question
+      const list = found.get(a.index) ?? []
+      for (const block of blocks[i]) list.push({ ...block, flow: part.flow, sign: part.sign, ...(counts === undefined ? {} : { counts }) })
+      found.set(a.index, list)
+    }
+    for (const a of group) visit(a.index, found.get(a.index) ?? [])
+  }
+}
+
+/** Reads of the question's channels that start in [startS, endS), have ended by now, and count. */
+export function expectedReads(context: BookContext, question: ReadingQuestion, startS: number, endS: number): number {
+  const { zone, nowS } = context
+  let expected = 0
+  for (const [flow] of signedFlows(context, question, question.startS, question.endS)) {
+    const segments = matching(context, { ...question, flow })
+    const { counts } = question
+    if (counts === undefined) {
+      expected += piecesBetween(segments, startS, endS, zone, nowS).expected
+      continue
+    }
+    for (const s of segments) {
+      const daily = s.intervalS === DAY_S
+      const fromS = Math.max(s.fromS, startS)
+      const toS = Math.min(s.toS, endS)
+      if (fromS >= toS) continue
+      let at = daily ? zone.dayStart(zone.dayOf(fromS)) : Math.ceil(fromS / s.intervalS) * s.intervalS
+      while (at < toS) {
+        const next = daily ? zone.dayStart(zone.dayOf(at) + 1) : at + s.intervalS
+        if (at >= fromS && next <= nowS && counts(at, s.intervalS)) expected++
+        at = next
+      }
+    }
+  }
+  return expected
+}

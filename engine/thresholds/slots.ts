@@ -1,0 +1,114 @@
+import { Quality, QUALITY_MASK } from '../read-batch.js'
+import type { Zone } from '../time/zone.js'
+import { ExactSum } from '../usage/decimal.js'
+import { eachSlot, endOf } from './crossing.js'
+import { compareExact, divideExact, multiplyExact, parseExact, roundExact, ZERO, type Exact } from './exact.js'
+import { hourStart } from './kinds.js'
+import type { Reading } from './readings.js'
+
+const HOUR_S = 3600
+
+export interface SlotSum {
+  readonly sum: ExactSum
+  present: number
+  estimated: number
+}
+
+/** Energy per hour of the local clock, by the hour's start. Reads longer than an hour belong to none. */
+export function hourSums(readings: readonly Reading[], zone: Zone): Map<number, SlotSum> {
+  const hours = new Map<number, SlotSum>()
+  for (const block of readings) {
+    if (block.intervalS > HOUR_S) continue
+    let current: SlotSum | undefined
+    let at = NaN
+    eachSlot(block, (value, slot, startS) => {
+      const hour = hourStart(startS, zone)
+      if (hour !== at || current === undefined) {
+        at = hour
+        current = hours.get(hour)
+        if (current === undefined) hours.set(hour, current = emptySum())
+      }
+      addSlot(current, block, value, slot)
+    })
+  }
+  return hours
+}
+
+/** The sum of all slots that count. */
+export function totalOf(readings: readonly Reading[]): SlotSum {
+  const total = emptySum()
+  for (const block of readings) eachSlot(block, (value, slot) => addSlot(total, block, value, slot))
+  return total
+}
+
+export interface Demand {
+  /** kW, to a billionth. */
+  readonly kw: Exact
+  /** Start and end of the interval with the greatest mean power, the earliest of several. */
+  readonly atS: number
+  readonly endS: number
+  /** End of the first interval that was above the limit. */
+  readonly crossedAtS: number | null
+  readonly present: number
+  readonly estimated: number
+}
+
+/**
+ * The greatest mean power of any interval, over the sum of the channels. Where channels of unlike intervals are summed,
+ * it is taken over the longest of the day, because nobody knows how a long read spreads over short ones. In a net only
+ * intervals count of which both sides are held. null where nothing is held.
+ */
+export function demandOf(readings: readonly Reading[], limit: Exact): Demand | null {
+  const isNet = readings.some((r) => r.sign === -1)
+  const days = new Map<number, Reading[]>()
+  for (const r of readings) days.set(r.dayEndS, [...days.get(r.dayEndS) ?? [], r])
+  let present = 0
+  let estimated = 0
+  let best: { kw: Exact; atS: number; endS: number } | null = null
+  let crossedAtS: number | null = null
+  for (const dayEndS of [...days.keys()].sort((a, b) => a - b)) {
+    const blocks = days.get(dayEndS)!
+    const longest = blocks.reduce((a, b) => b.intervalS > a.intervalS ? b : a)
+    const intervals = new Map<number, { sum: SlotSum; endS: number; signs: Set<number> }>()
+    for (const block of blocks) {
+      eachSlot(block, (value, slot, startS) => {
+        const index = Math.max(0, Math.floor((startS - longest.firstAtS) / longest.intervalS))
+        const atS = longest.firstAtS + index * longest.intervalS
+        let interval = intervals.get(atS)
+        if (interval === undefined) intervals.set(atS, interval = { sum: emptySum(), endS: endOf(longest, atS), signs: new Set() })
+        addSlot(interval.sum, block, value, slot)
+        interval.signs.add(block.sign)
+      })
+    }
+    for (const [atS, { sum, endS, signs }] of [...intervals].sort(([a], [b]) => a - b)) {
+      present += sum.present
+      estimated += sum.estimated
+      if (isNet && signs.size < 2) continue
+      const kw = powerOf(exactOf(sum.sum), longest.intervalS)
+      if (crossedAtS === null && compareExact(kw, limit) > 0) crossedAtS = endS
+      if (best === null || compareExact(kw, best.kw) > 0) best = { kw, atS, endS }
+    }
+  }
+  return best === null ? null : { ...best, crossedAtS, present, estimated }
+}
+
+/** Mean power in kW of energy in kWh over an interval, to a billionth. */
+export function powerOf(energy: Exact, intervalS: number): Exact {
+  const perHour = { mantissa: BigInt(HOUR_S), exponent: 0 }
+  return roundExact(divideExact(multiplyExact(energy, perHour), { mantissa: BigInt(intervalS), exponent: 0 }, -9), -9)
+}
+
+export function exactOf(sum: ExactSum): Exact {
+  const text = sum.text()
+  return text === '0' ? ZERO : parseExact(text)
+}
+
+function emptySum(): SlotSum {
+  return { sum: new ExactSum(), present: 0, estimated: 0 }
+}
+
+function addSlot(into: SlotSum, block: Reading, value: number, slot: number): void {
+  into.sum.add(block.sign * value, block.exponent)
+  into.present++
+  if (block.lanes !== null && (block.lanes[slot] & QUALITY_MASK) === Quality.estimated) into.estimated++
+}
