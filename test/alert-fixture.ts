@@ -13,7 +13,11 @@ export interface AlertFixture {
   readonly zone: Zone
   account(options?: { nickname?: string; billingDay?: number }): Promise<{ accountId: number; account: string }>
   meter(accountId: number, options?: { intervalS?: number; fromAt?: string; toAt?: string }): Promise<{ meterId: number; channelId: number; meter: string }>
-  threshold(accountId: number, options?: { kind?: string; limit?: string; meterId?: number; from?: Date; flow?: number }): Promise<string>
+  /** Another channel of the meter. */
+  channel(meterId: number, options: { flow: number; intervalS?: number }): Promise<number>
+  threshold(accountId: number, options?: {
+    kind?: string; limit?: string | null; meterId?: number; from?: Date; flow?: number; params?: object; touPeriod?: string
+  }): Promise<string>
   contact(accountId: number, options?: { channel?: 'email' | 'sms'; state?: string; address?: string }): Promise<string>
   /** Writes a channel's day: mantissas at `exponent`, null where missing; an empty list takes the block away. */
   block(channelId: number, day: number, values: readonly (number | null)[], options?: { intervalS?: number; exponent?: number; lane?: number[] }): Promise<void>
@@ -47,11 +51,18 @@ export async function alertFixture(pool: Pool, zoneName = 'America/Chicago'): Pr
         [utilityId, meterId, intervalS])
       return { meterId, meter, channelId: channel.rows[0].channel_id }
     },
-    async threshold(accountId, { kind = 'day-usage', limit = '60', meterId, from = new Date(0), flow = 1 } = {}) {
+    async channel(meterId, { flow, intervalS = 900 }) {
+      const made = await pool.query<{ channel_id: number }>(
+        'insert into channel (utility_id, meter_id, quantity, flow, interval_s) values ($1, $2, 1, $3, $4) returning channel_id',
+        [utilityId, meterId, flow, intervalS])
+      return made.rows[0].channel_id
+    },
+    async threshold(accountId, { kind = 'day-usage', limit = '60', meterId, from = new Date(0), flow = 1, params = {}, touPeriod } = {}) {
       const id = randomUUID()
       await pool.query(
-        `insert into threshold (threshold_id, utility_id, account_id, kind, flow, meter_id, limit_value, version_from)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)`, [id, utilityId, accountId, kind, flow, meterId ?? null, limit, from])
+        `insert into threshold (threshold_id, utility_id, account_id, kind, flow, meter_id, limit_value, version_from, params, tou_period)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+        [id, utilityId, accountId, kind, flow, meterId ?? null, limit, from, params, touPeriod ?? null])
       await pool.query('update account set thresholds = thresholds + 1 where account_id = $1', [accountId])
       return id
     },

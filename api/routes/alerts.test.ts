@@ -93,7 +93,7 @@ describe('thresholds', () => {
     const { account, accountId } = await f.account()
     const made = await call('POST', `/v1/accounts/${account}/thresholds`, { kind: 'day-usage', limit: 60 })
     expect(made).toMatchObject({ status: 201, body: {
-      kind: 'day-usage', limit: 60, flow: 'delivered', meter: null, unit: 'kWh', window: 'day', direction: 'above', contacts: null, version: 1,
+      kind: 'day-usage', limit: 60, flow: 'delivered', meter: null, unit: 'kWh', window: 'day', direction: 'above', touPeriod: null, params: {}, contacts: null, version: 1,
       createdAt: '2026-10-01T21:00:00.000Z' } })
     const watched = async (): Promise<unknown> => (await db.pool.query('select thresholds from account where account_id = $1', [accountId])).rows[0]
     expect(await watched()).toEqual({ thresholds: 1 })
@@ -110,16 +110,20 @@ describe('thresholds', () => {
   })
 
   it.each([
-    [{ kind: 'hour-usage', limit: 5 }, 'kind-unsupported', '/kind'],
+    [{ kind: 'unusual', limit: 5 }, 'invalid-combination', '/limit'],
+    [{ kind: 'unusual', params: { percent: 29 } }, 'invalid-params', '/params/percent'],
+    [{ kind: 'no-usage', flow: 'net' }, 'invalid-combination', '/flow'],
+    [{ kind: 'low-usage', limit: 1, params: { window: 'hour' } }, 'invalid-params', '/params/window'],
+    [{ kind: 'day-usage', limit: 5, params: { mads: 3 } }, 'invalid-params', '/params/mads'],
+    [{ kind: 'projected-usage', limit: 5, touPeriod: 'peak' }, 'invalid-combination', '/touPeriod'],
     [{ kind: 'nonsense', limit: 5 }, 'kind-unsupported', '/kind'],
-    [{ kind: 'day-usage', limit: 5, flow: 'net' }, 'flow-unsupported', '/flow'],
     [{ kind: 'day-usage', limit: 0 }, 'invalid-limit', '/limit'],
     [{ kind: 'day-usage', limit: -1 }, 'invalid-limit', '/limit'],
     [{ kind: 'day-usage', limit: 1_000_000.1 }, 'invalid-limit', '/limit'],
     [{ kind: 'day-usage', limit: 0.0001 }, 'invalid-limit', '/limit'],
     [{ kind: 'day-usage', limit: 1e-7 }, 'invalid-limit', '/limit'],
     [{ kind: 'day-usage', limit: '5' }, 'invalid-request', '/limit'],
-    [{ kind: 'day-usage' }, 'invalid-request', '/limit'],
+    [{ kind: 'day-usage' }, 'invalid-limit', '/limit'],
     [{ kind: 'day-usage', limit: 5, colour: 'red' }, 'unknown-member', '/colour'],
     [{ kind: 'day-usage', limit: 5, meter: 'nobody' }, 'unknown-meter', '/meter'],
     [{ kind: 'day-usage', limit: 5, contacts: ['2f1b8a52-0000-4000-8000-000000000000'] }, 'unknown-contact', '/contacts/0'],
@@ -142,7 +146,7 @@ describe('thresholds', () => {
     const { body } = await call('GET', `/v1/accounts/${account}/alerts?state=raised&threshold=${made.body.id}`)
     expect(body.items).toEqual([{
       id: expect.any(String) as string, threshold: made.body.id, version: 1, kind: 'day-usage',
-      period: { start: '2026-10-01T00:00:00-05:00', end: '2026-10-02T00:00:00-05:00' }, limit: 50, value: 60, unit: 'kWh',
+      period: { start: '2026-10-01T00:00:00-05:00', end: '2026-10-02T00:00:00-05:00' }, limit: 50, value: 60, unit: 'kWh', flow: 'delivered', detail: null,
       crossedAt: '2026-10-01T12:45:00-05:00', raisedAt: '2026-10-01T16:00:00-05:00', state: 'raised',
       history: [{ state: 'raised', at: '2026-10-01T16:00:00-05:00', delivery: null, value: 60 }],
       completeness: 0.9375, estimatedShare: 0, expected: 64, present: 60, estimated: 0,

@@ -106,7 +106,7 @@ export async function updateAlerts(db: Queryable, alerts: AlertUpdate[]): Promis
               'state', r.state, 'at', r.at, 'delivery', r.delivery, 'value', r.value) end
        from jsonb_to_recordset($1::jsonb) as r(
             alert_id uuid, period_end timestamptz, limit_value numeric, value numeric, state text, crossed_at timestamptz, at timestamptz,
-            delivery text, expected int, present int, estimated int)
+            delivery text, expected int, present int, estimated int, detail jsonb)
       where a.alert_id = r.alert_id`,
     [JSON.stringify(alerts)])
 }
