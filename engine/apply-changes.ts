@@ -209,7 +209,7 @@ async function evaluate(
 }
 
 /** What of the touched accounts and days the schedule is to judge; a day that runs cannot be told before its end. */
-function dueOf(set: ChangeSet, days: ReadonlyMap<number, Iterable<number>>): Due[] {
+function dueOf(set: ChangeContext, days: ReadonlyMap<number, Iterable<number>>): Due[] {
   const nowS = set.now() / 1000
   const waiting: Parameters<typeof joinDue>[0][number][] = []
   for (const [accountId, of] of days) {
