@@ -46,9 +46,9 @@ export interface MeasureContext extends BookContext {
 }
 
 export interface Measurement {
-  of(c: Case): Measured
+  readonly of: (c: Case) => Measured
   /** When the running sum of each case passed its limit, for those whose `crossedAtS` is undefined. */
-  crossings(cases: readonly Case[]): Promise<(number | undefined)[]>
+  readonly crossings: (cases: readonly Case[]) => Promise<(number | undefined)[]>
 }
 
 /** Measures all cases with a number of statements that does not depend on how many there are. */
