@@ -369,6 +369,6 @@ describe('two accounts and many thresholds', () => {
       })
     })
     expect(result).toMatchObject({ raised: 18, retracted: 0, messages: 18 })
-    expect(statements.length).toBeLessThanOrEqual(11)
+    expect(statements.length).toBeLessThanOrEqual(12)
   })
 })
