@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import type { Receipt } from '../engine/receipt.js'
 import type { Pool } from '../engine/store/db.js'
+import type { ReadSource } from '../engine/store/replica.js'
 
 export type Role = 'head-end' | 'portal' | 'notify' | 'viewer' | 'operator'
 
@@ -64,8 +65,8 @@ export interface TokenIssuer {
 export interface ApiContext {
   /** Writes, and reads that must see the newest commit. */
   readonly pool: Pool
-  /** Queries of usage: the same pool unless DATABASE_READ_URL is set. */
-  readonly readPool: Pool
+  /** Queries of usage: the same pool unless DATABASE_READ_URL is set, and then a replica that has every commit. */
+  readonly readPool: ReadSource
   readonly log: Logger
   /** 32 bytes from SECRET_KEY: seals contact addresses and messages, signs member tokens. */
   readonly secretKey: Buffer

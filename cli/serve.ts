@@ -10,12 +10,12 @@ import { createSmsTransport } from '../engine/notify/sms.js'
 import { createSmtpTransport } from '../engine/notify/smtp.js'
 import { startOutbox, type Outbox } from '../engine/notify/outbox.js'
 import { byChannel, captureTransport } from '../engine/notify/transport.js'
-import { openPool } from '../engine/store/db.js'
 import { uuidv7 } from '../engine/uuid.js'
 import { registerPushDoor } from '../ingest/http.js'
 import { startJudging } from './judging.js'
 import { startMaintenance } from './maintenance.js'
 import { notifyMetrics } from './notify-metrics.js'
+import { openReplica } from './replica.js'
 import { readiness } from './readiness.js'
 import { openDatabase, openLog, openMetrics, startIngest, type Database } from './runtime.js'
 
@@ -66,10 +66,9 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
     judging = startJudging(database.pool, log, {
       secrets: { secretKey: database.secretKey }, settleS: settings.alertSettleHours * 3600, now: Date.now }, wake)
   }
-  const readPool = settings.databaseReadUrl === null ? database.pool
-    : openPool(settings.databaseReadUrl, 12, 'meterline read', (err) => log.warn({ err }, 'an idle read connection broke'), settings.databaseTimeoutSeconds)
+  const replica = openReplica(settings, database, log, metrics)
   const context: ApiContext = {
-    pool: database.pool, readPool, log, secretKey: database.secretKey, now: Date.now, onMessages: wake,
+    pool: database.pool, readPool: replica?.source ?? database.pool, log, secretKey: database.secretKey, now: Date.now, onMessages: wake,
     onMetersRegistered: maintenance.sweep,
     ...(ingest === null ? {} : {
       replayQuarantine: (utilityId, filter) => ingest.pool.replay({
@@ -90,7 +89,7 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
     await ingest?.pool.close()
     await judging?.stop()
     await outbox?.stop()
-    if (readPool !== database.pool) await readPool.end()
+    await replica?.close()
   }
   const app = buildServer(context, {
     routes: roles.has('api') ? apiRoutes : [],

@@ -29,7 +29,7 @@ export function changeRoutes(app: FastifyInstance, context: ApiContext): void {
       operationId: 'listChanges', tags: ['usage'], summary: 'Account-days that changed, in the order of their commits',
       querystring: ChangesQuery, response: { 200: Changes },
     },
-  }, (request, reply) => inSnapshot(context.readPool, async (db) => sendJson(request, reply, await readChanges(db, {
+  }, (request, reply) => inSnapshot(context.pool, async (db) => sendJson(request, reply, await readChanges(db, {
     utilityId: request.principal.utilityId,
     since: request.query.since ?? null,
     limit: request.query.limit ?? 1000,

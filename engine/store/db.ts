@@ -105,7 +105,7 @@ export function impatient(pool: Pool, waitMs: number): Queryable {
  * Runs `work` on a connection of the pool. After an error a transaction left open is rolled back and the error is thrown;
  * where the roll-back fails too, or no answer came at all, the connection is destroyed, not returned to the pool.
  */
-export async function onConnection<T>(pool: Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+export async function onConnection<T>(pool: Pick<Pool, 'connect'>, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   let broken: Error | undefined
   try {
@@ -125,7 +125,7 @@ export async function onConnection<T>(pool: Pool, work: (client: pg.PoolClient) 
 }
 
 /** Runs `work` in one transaction on a connection of its own; errors as in {@link onConnection}. */
-export async function inTransaction<T>(pool: Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+export async function inTransaction<T>(pool: Pick<Pool, 'connect'>, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
   return onConnection(pool, async (client) => {
     await client.query('begin')
     const result = await work(client)

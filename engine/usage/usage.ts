@@ -1,5 +1,6 @@
 import { Flow, type FlowCode } from '../read-batch.js'
 import { inTransaction, type Client, type Pool, type Queryable } from '../store/db.js'
+import { isReplicaFault, type ReadSource } from '../store/replica.js'
 import type { BillingCycle } from '../time/billing.js'
 import type { Zone } from '../time/zone.js'
 import { bucketsOf, type Bucket } from './buckets.js'
@@ -72,12 +73,21 @@ export interface UsageResult extends Counts {
   restatedAtUs: number
 }
 
-/** Runs reads in one snapshot: rows, revisions and segments of one moment. */
-export function inSnapshot<T>(pool: Pool, work: (db: Client) => Promise<T>): Promise<T> {
-  return inTransaction(pool, async (client) => {
+/**
+ * Runs reads in one snapshot: rows, revisions and segments of one moment. What a replica breaks off is run again on the
+ * primary, so `work` must do nothing else before it reads the last.
+ */
+export async function inSnapshot<T>(source: ReadSource, work: (db: Client) => Promise<T>): Promise<T> {
+  const read = (from: Pick<Pool, 'connect'>): Promise<T> => inTransaction(from, async (client) => {
     await client.query('set transaction isolation level repeatable read, read only')
     return work(client)
   })
+  try {
+    return await read(source)
+  } catch (err) {
+    if (source.fallback === undefined || !isReplicaFault(err)) throw err
+    return read(source.fallback)
+  }
 }
 
 /** An account's main meters over all its time, and its billing periods. */
