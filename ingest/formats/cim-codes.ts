@@ -32,8 +32,10 @@ export function flowOfDirection(code: number): FlowCode | undefined {
   }
 }
 
-/** Accumulations whose values are counters: bulkQuantity, cumulative, summation. */
-export const Accumulation = { bulkQuantity: 1, cumulative: 3, deltaData: 4, summation: 9 } as const
+/** Accumulations: bulkQuantity, cumulative and summation are counters, deltaData intervals. */
+export const Accumulation = {
+  bulkQuantity: 1, cumulative: 3, deltaData: 4, indicating: 6, summation: 9, instantaneous: 12,
+} as const
 
 /** Worst first: an estimate gives way to any actual read. */
 const WORST = [Quality.estimated, Quality.questionable, Quality.edited, Quality.actual, Quality.validated]

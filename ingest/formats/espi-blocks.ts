@@ -238,11 +238,12 @@ export class EspiBlocks {
 }
 
 /**
- * Whether values are those of a counter: cumulative and summation always are; bulkQuantity where the reading has no
- * duration, since files are known that say it of intervals.
+ * Whether values are read at an instant: cumulative and summation always are; bulkQuantity and indications where the
+ * reading has no duration, since files are known that say bulkQuantity of intervals.
  */
 function isRegister(type: EspiType | null, durationS: number): boolean {
   if (type === null) return false
   if (type.accumulation === Accumulation.cumulative || type.accumulation === Accumulation.summation) return true
-  return type.accumulation === Accumulation.bulkQuantity && !(durationS > 0)
+  const { bulkQuantity, indicating, instantaneous } = Accumulation
+  return !(durationS > 0) && [bulkQuantity, indicating, instantaneous].some(code => code === type.accumulation)
 }

@@ -9,6 +9,7 @@ import type { Zone } from '../../engine/time/zone.js'
 import { csv } from './csv.js'
 import type { EspiState } from './espi-resources.js'
 import { espi } from './espi.js'
+import { iec61968, type CimState } from './iec61968.js'
 import { json } from './json.js'
 import type { CsvMapping } from './mapping.js'
 import { ndjson } from './ndjson.js'
@@ -85,6 +86,8 @@ export interface FormatState {
   readonly xml?: XmlState
   /** Green Button: the resources that were told so far. */
   readonly espi?: EspiState
+  /** IEC 61968-9: what the message's header said. */
+  readonly cim?: CimState
 }
 
 /** What a channel carries from one part to the next. */
@@ -130,7 +133,7 @@ export interface Piece {
   readonly mantissas: Int32Array
 }
 
-const formats: readonly Format[] = [json, ndjson, csv, espi]
+const formats: readonly Format[] = [json, ndjson, csv, espi, iec61968]
 
 /** Formats by the name that `?format=` takes. */
 export function formatByName(name: string): Format | undefined {

@@ -103,11 +103,11 @@ export class XmlReads {
     this.#register(facts, { localS, offsetS, backS: 0 }, mantissa, digits)
   }
 
-  refuseValue(facts: ReadFacts): void {
+  refuseValue(facts: { meter: string }): void {
     this.problem(facts.meter, 'value-not-number', 'The value is no number of at most 15 digits.', { help: HELP })
   }
 
-  refuseTime(facts: ReadFacts): void {
+  refuseTime(facts: { meter: string }): void {
     this.problem(facts.meter, 'time-invalid', 'The time of the read is missing, or is none.', { help: HELP })
   }
 

@@ -1,4 +1,5 @@
 /** What the XML formats share in reading the text of elements: numbers, instants, hrefs. */
+import type { ReadSink } from './sink.js'
 import type { TimeReader } from './timestamps.js'
 
 const DECIMAL = /^\s*([+-]?)(\d*)\.?(\d*)\s*$/
@@ -59,6 +60,35 @@ export function readDateTime(text: string, time: TimeReader): boolean {
   if (!time.read(scratch, 0, at.length)) return false
   if (isMidnight) time.localS += 86_400
   return true
+}
+
+/** A time that an element may give or leave out. */
+export class XmlTime {
+  isSet = false
+  /** Wall clock as seconds since 1970-01-01T00:00, and seconds east of UTC; NaN: local time of the source's zone. */
+  localS = NaN
+  offsetS = NaN
+
+  clear(): void {
+    this.isSet = false
+    this.localS = NaN
+    this.offsetS = NaN
+  }
+
+  /** Takes the time of an element's text, where it is one. */
+  read(text: string, time: TimeReader): void {
+    if (!readDateTime(text, time)) return
+    this.isSet = true
+    this.localS = time.localS
+    this.offsetS = time.offsetS
+  }
+
+  /** Instant, epoch seconds; NaN where it is not set or cannot be told. */
+  instant(sink: ReadSink): number {
+    if (!this.isSet) return NaN
+    if (!sink.isLocal({ localS: this.localS, offsetS: this.offsetS, backS: 0 })) return this.localS - this.offsetS
+    return sink.clock?.instants(this.localS)[0] ?? NaN
+  }
 }
 
 /** mantissa x 10^-digits as a number's text. */
