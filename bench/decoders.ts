@@ -5,11 +5,13 @@
 import { cpus } from 'node:os'
 import { getZone } from '../engine/time/zone.js'
 import type { DecodeContext, Format } from '../ingest/formats/format.js'
+import { cmep } from '../ingest/formats/cmep.js'
 import { csv } from '../ingest/formats/csv.js'
 import { espi } from '../ingest/formats/espi.js'
 import { json } from '../ingest/formats/json.js'
 import { shippedMapping } from '../ingest/formats/mappings.js'
 import { ndjson } from '../ingest/formats/ndjson.js'
+import { nem12 } from '../ingest/formats/nem12.js'
 
 const RUNS = 5
 const FIRST = Date.parse('2026-07-01T05:00:00Z') / 1000
@@ -96,6 +98,33 @@ function greenButton(meters: number, slots: number): string {
   return parts.join('\n')
 }
 
+/** Sensus's MEPMD01: 48 quarter hours to a record. */
+function cmepText(meters: number, slots: number): string {
+  const lines: string[] = []
+  const stamp = (i: number): string => new Date((FIRST + i * 900) * 1000).toISOString().replaceAll(/\D/g, '').slice(0, 12)
+  const times = Array.from({ length: slots }, (_, i) => stamp(i + 1))
+  for (let m = 0; m < meters; m++) {
+    for (let from = 0; from < slots; from += 48) {
+      const triples = Array.from({ length: 48 }, (_, i) => `${times[from + i]},R0,${kwh(m, from + i)}`).join(',')
+      lines.push(`MEPMD01,20080519,SENSUS,COOP:130000,${4_000_000 + m},M${100_000 + m},${times[slots - 1]},,OK,E,KWH,1.0,00000015,48,${triples}`)
+    }
+  }
+  return `${lines.join('\r\n')}\r\n`
+}
+
+/** NEM12: a day of half hours or five minutes to a record. */
+function nemText(nmis: number, days: number, minutes: number): string {
+  const n = 1440 / minutes
+  const lines = ['100,NEM12,202607101200,MDP1,RET1']
+  for (let m = 0; m < nmis; m++) {
+    lines.push(`200,NMI${1_000_000 + m},E1,1,E1,N1,S${m},kWh,${minutes},`)
+    for (let d = 0; d < days; d++) {
+      lines.push(`300,202607${String(d + 1).padStart(2, '0')},${Array.from({ length: n }, (_, i) => kwh(m, d * n + i)).join(',')},A,,,20260709120000,`)
+    }
+  }
+  return `${lines.join('\r\n')}\r\n900\r\n`
+}
+
 function bodies(): Body[] {
   const encode = (text: string) => new TextEncoder().encode(text)
   const days = blocks(20_000, 96)
@@ -111,6 +140,9 @@ function bodies(): Body[] {
     { ...long, name: 'csv by meter, local times', bytes: encode(rows(10_000, 96, '', false)), ctx: interval },
     { ...long, name: 'csv by time, offsets', bytes: encode(rows(10_000, 96, '-05:00', true)), ctx: interval },
     { ...long, name: 'csv by meter, length derived', bytes: encode(rows(10_000, 96, '-05:00', false)) },
+    { name: 'cmep, Sensus, 48 to a record', format: cmep, bytes: encode(cmepText(10_000, 96)), reads: 960_000 },
+    { name: 'nem12, half hours', format: nem12, bytes: encode(nemText(4_000, 5, 30)), reads: 960_000 },
+    { name: 'nem12, five minutes', format: nem12, bytes: encode(nemText(1_000, 4, 5)), reads: 1_152_000 },
     {
       name: 'csv wide, mapped', format: csv, bytes: encode(wide(56, 17_376)), reads: 973_056,
       ctx: { mapping: shippedMapping('zonnedael'), zone: getZone('Etc/GMT-1') },

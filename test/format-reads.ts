@@ -1,4 +1,5 @@
 /** What the tests of the formats share. */
+import { quantityName } from '../engine/quantity.js'
 import { MISSING, type ReadBatch } from '../engine/read-batch.js'
 import type { RegisterBatch } from '../engine/register-batch.js'
 import type { DecodeContext, Decoded, Format, FormatState } from '../ingest/formats/format.js'
@@ -49,6 +50,14 @@ export function exactTotal(reads: readonly FlatRead[]): string {
   for (const read of reads) sum += BigInt(read.mantissa) * 10n ** BigInt(finest + read.exponent)
   const digits = String(sum < 0n ? -sum : sum).padStart(finest + 1, '0')
   return `${sum < 0n ? '-' : ''}${digits.slice(0, -finest)}.${digits.slice(-finest)}`
+}
+
+/** Registers as they were read: meter, quantity, flow, label, instant, exact value. */
+export function registersOf(r: RegisterBatch): [string, string, number, string, string, string][] {
+  return Array.from({ length: r.count }, (_, i) => [
+    r.meters[i], quantityName(r.quantity[i]), r.flow[i], r.tou[i], new Date(r.atS[i] * 1000).toISOString().slice(0, 16),
+    String(r.mantissa[i] / 10 ** -r.exponent[i]),
+  ])
 }
 
 /** Reads, registers, events and problems: what the receipt's `received` will be. */

@@ -6,6 +6,7 @@ import type { FlowCode, ReadBatch } from '../../engine/read-batch.js'
 import type { RegisterBatch } from '../../engine/register-batch.js'
 import type { Clock } from '../../engine/source-settings.js'
 import type { Zone } from '../../engine/time/zone.js'
+import { cmep, looksLikeCmep } from './cmep.js'
 import { csv } from './csv.js'
 import type { EspiState } from './espi-resources.js'
 import { espi } from './espi.js'
@@ -15,6 +16,8 @@ import type { CsvMapping } from './mapping.js'
 import { ndjson } from './ndjson.js'
 import { xmlFormatOf } from './xml-format.js'
 import type { XmlState } from './xml-reader.js'
+import { looksLikeNem12, nem12 } from './nem12.js'
+import type { Nem12Stream } from './nem12-reader.js'
 
 /** What a source's settings say about its bodies. */
 export interface DecodeContext {
@@ -88,6 +91,8 @@ export interface FormatState {
   readonly espi?: EspiState
   /** IEC 61968-9: what the message's header said. */
   readonly cim?: CimState
+  /** NEM12: the details that hold for the records that follow. */
+  readonly nem12?: Nem12Stream
 }
 
 /** What a channel carries from one part to the next. */
@@ -133,11 +138,13 @@ export interface Piece {
   readonly mantissas: Int32Array
 }
 
-const formats: readonly Format[] = [json, ndjson, csv, espi, iec61968]
+const formats: readonly Format[] = [json, ndjson, csv, cmep, nem12, espi, iec61968]
 
 /** Formats by the name that `?format=` takes. */
 export function formatByName(name: string): Format | undefined {
-  return formats.find(format => format.name === name.toLowerCase())
+  const word = name.toLowerCase()
+  // One reader takes both: NEM13 is NEM12's sister for accumulated reads.
+  return formats.find(format => format.name === (word === 'nem13' ? 'nem12' : word))
 }
 
 /** In place of a format: the body is XML, and its root element tells which one. */
@@ -158,7 +165,9 @@ const CONTENT_TYPES: Readonly<Record<string, Format | typeof XML>> = {
   'application/soap+xml': XML,
 }
 
-const EXTENSIONS: Readonly<Record<string, Format | typeof XML>> = { json, ndjson, jsonl: ndjson, csv, xml: XML }
+const EXTENSIONS: Readonly<Record<string, Format | typeof XML>> = {
+  json, ndjson, jsonl: ndjson, csv, xml: XML, cmep, nem12, nem13: nem12,
+}
 
 /** Content types that say nothing about the format: the file name or the first bytes tell. */
 const VAGUE = new Set(['', 'text/plain', 'application/octet-stream', 'application/x-www-form-urlencoded'])
@@ -173,7 +182,10 @@ export function detectFormat(
 ): Format {
   const help = `Formats: ${formats.map(format => format.name).join(', ')}. Name one with ?format=, or send `
     + 'Content-Type application/json, application/x-ndjson, text/csv or application/xml.'
-  const known = (format: Format | typeof XML): Format => format === XML ? xmlFormat(firstBytes) : format
+  const known = (format: Format | typeof XML): Format => {
+    if (format === XML) return xmlFormat(firstBytes)
+    return format === csv && firstBytes !== undefined ? guessLines(firstBytes) ?? csv : format
+  }
   if (explicit !== undefined && explicit !== '') {
     if (explicit.toLowerCase() === XML) return known(XML)
     const format = formatByName(explicit)
@@ -199,11 +211,19 @@ export function detectFormat(
     `There is no format for Content-Type ${JSON.stringify(type.slice(0, 80))}.`, undefined, help)
 }
 
+/** Line formats whose files go by the name of CSV or of plain text: CMEP and NEM12 tell themselves by their first record. */
+function guessLines(firstBytes: Uint8Array): Format | undefined {
+  const text = new TextDecoder('utf-8').decode(firstBytes.subarray(0, 1024))
+  return looksLikeCmep(text) ? cmep : looksLikeNem12(text) ? nem12 : undefined
+}
+
 /** Format by the look of the first bytes; undefined where they fit none. */
 function guess(firstBytes: Uint8Array): Format | typeof XML | undefined {
   const text = new TextDecoder('utf-8').decode(firstBytes.subarray(0, 4096)).trimStart()
   if (text.startsWith('<')) return XML
   if (text.startsWith('[')) return json
+  const lines = guessLines(firstBytes)
+  if (lines !== undefined) return lines
   if (text.startsWith('{')) {
     // A block per line, or one document: the first line of NDJSON is an object of its own.
     const line = text.split(/\r?\n|\r/, 1)[0].trimEnd()
