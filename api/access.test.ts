@@ -83,12 +83,17 @@ describe('roles', () => {
     'DELETE /v1/accounts/:account/contacts/:id': 'portal member', 'GET /v1/messages': 'viewer',
     'GET /v1/quarantine': 'viewer', 'POST /v1/quarantine/replay': '', 'GET /v1/audit': 'viewer',
     'POST /v1/events': 'head-end', 'GET /v1/events': 'head-end portal viewer',
+    'PUT /v1/contacts': '', 'GET /v1/accounts/:account/preferences': 'portal viewer member', 'PUT /v1/accounts/:account/preferences': 'portal member',
+    'GET /v1/accounts/:account/consent': 'portal viewer member', 'GET /v1/accounts/:account/export': 'portal member',
+    'POST /v1/messages/replay': '', 'POST /v1/notices': 'notify', 'PUT /v1/webhooks/:id': '', 'GET /v1/webhooks': 'viewer',
+    'DELETE /v1/webhooks/:id': '', 'GET /v1/webhooks/:id/deliveries': 'viewer', 'POST /v1/webhooks/:id/replay': '',
+    'DELETE /v1/accounts/:account/member': 'portal',
   }
 
   it('holds for every route and every role', async () => {
     const document = (await server.call(null, 'GET', '/openapi.json')).json<{ paths: Record<string, Record<string, unknown>> }>()
     const routes = Object.entries(document.paths).filter(([path]) => path.startsWith('/v1/')).flatMap(([path, methods]) =>
-      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path.replaceAll(/\{(\w+)\}/g, ':$1')}`))
+      Object.entries(methods).filter(([, route]) => (route as { security?: object }).security !== undefined).map(([method]) => `${method.toUpperCase()} ${path.replaceAll(/\{(\w+)\}/g, ':$1')}`))
     expect(routes.sort()).toEqual(Object.keys(matrix).sort())
     const member = await memberToken(['A'])
     for (const route of routes) {

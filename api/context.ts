@@ -80,6 +80,8 @@ export interface ApiContext {
   readonly replayQuarantine?: (utilityId: number, filter: QuarantineFilter) => Promise<Receipt>
   /** Takes a wrong delivery back; absent in a process without ingest. */
   readonly withdraw?: (utilityId: number, deliveryId: string) => Promise<Receipt>
+  /** How texts of members are taken: by the gateway's signature under its token. Absent: they are not. */
+  readonly smsGateway?: { readonly token: string; readonly publicUrl: string; readonly stopScope: 'category' | 'all' }
   /** Present where tokens of another issuer are accepted beside our own. */
   readonly issuer?: TokenIssuer
 }

@@ -3,7 +3,7 @@ import pino from 'pino'
 import { createKey, ensureUtility, type KeyRole } from '../engine/access.js'
 import type { Pool } from '../engine/store/db.js'
 import type { ApiContext, RouteModule } from '../api/context.js'
-import { apiRoutes } from '../api/routes/index.js'
+import { apiRoutes, openRoutes } from '../api/routes/index.js'
 import { buildServer } from '../api/server.js'
 
 /** A server for tests, without listening, and what a test calls it with. */
@@ -38,6 +38,7 @@ export function testServer(
   const app = buildServer(context, {
     routes: options.routes ?? apiRoutes,
     bodyRoutes: options.bodyRoutes,
+    openRoutes,
     ready: () => Promise.resolve({ ok: true, reasons: [] }),
     metrics: () => Promise.resolve('meterline_up 1\n'),
   })

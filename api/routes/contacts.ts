@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from 'typebox'
+import { importContacts } from '../../engine/contacts/bulk.js'
 import { addContact, listContacts, removeContact, resendCode, verifyContact } from '../../engine/contacts/contacts.js'
 import { createSealer } from '../../engine/contacts/seal.js'
 import { ApiError } from '../../engine/problem.js'
@@ -20,6 +21,16 @@ const NewContact = Type.Object({
     via: Type.Optional(text(100, { description: 'How: a web form, a telephone call' })),
   })),
 })
+const Imported = Type.Object({
+  ...NewContact.properties,
+  account: text(128, { minLength: 1 }),
+  verifiedAt: Type.String({ description: 'RFC 3339: when the other system verified it' }),
+})
+const Import = Type.Object({ contacts: Type.Array(Imported, { minItems: 1, maxItems: 5000 }) })
+const ImportReceipt = Type.Object({
+  received: Type.Integer(), created: Type.Integer(), changed: Type.Integer(), unchanged: Type.Integer(), rejected: Type.Integer(),
+  problems: Type.Array(Type.Object({ code: Type.String(), at: Type.String(), message: Type.String(), help: Type.Optional(Type.String()) }), { description: 'The first 100.' }),
+})
 const Code = Type.Object({ code: Type.String({ pattern: '^[0-9]{6}$' }) })
 const Contact = Type.Object({
   id: Type.String(), channel: words(['email', 'sms']), address: Type.String({ description: 'Masked' }),
@@ -38,15 +49,25 @@ export function contactRoutes(app: FastifyInstance, context: ApiContext): void {
   const now = (): Date => new Date(context.now())
 
   app.post<{ Params: { account: string }; Body: Static<typeof NewContact> }>('/v1/accounts/:account/contacts', {
-    config: { roles: WRITERS, member: true, problems: ['contact-exists', 'invalid-address', 'too-many-contacts', 'too-many-codes'] },
+    config: { roles: WRITERS, member: true, problems: ['contact-exists', 'invalid-address', 'too-many-contacts', 'too-many-codes', 'contact-stopped'] },
     schema: {
       operationId: 'createContact', tags: ['alerts'], summary: 'Add a contact and send it a code',
       body: NewContact, response: { 201: Contact } },
   }, async (request, reply) => {
     const account = await requireAccount(context, request.principal, request.params.account)
-    const contact = await addContact(context.pool, sealer, account, request.body, request.principal.actor, now())
+    const contact = await addContact(context.pool, sealer, account, request.body, request.principal.actor, now(), request.principal.accounts)
     context.onMessages()
     return reply.code(201).send(contact)
+  })
+
+  app.put<{ Body: Static<typeof Import> }>('/v1/contacts', {
+    config: { roles: ['operator'] },
+    schema: {
+      operationId: 'importContacts', tags: ['alerts'], summary: 'Bring verified contacts over from another system',
+      body: Import, response: { 200: ImportReceipt } },
+  }, async (request) => {
+    const { principal, body } = request
+    return importContacts(context.pool, sealer, { utilityId: principal.utilityId, actor: principal.actor, now: now() }, body.contacts)
   })
 
   app.get<{ Params: { account: string } }>('/v1/accounts/:account/contacts', {
@@ -68,7 +89,7 @@ export function contactRoutes(app: FastifyInstance, context: ApiContext): void {
   })
 
   app.post<{ Params: OneContact }>('/v1/accounts/:account/contacts/:id/resend', {
-    config: { roles: WRITERS, member: true, problems: ['contact-not-found', 'contact-not-pending', 'too-many-codes'] },
+    config: { roles: WRITERS, member: true, problems: ['contact-not-found', 'contact-not-pending', 'too-many-codes', 'contact-stopped'] },
     schema: { operationId: 'resendCode', tags: ['alerts'], summary: 'Send a new code', response: { 202: Contact } },
   }, async (request, reply) => {
     const account = await requireAccount(context, request.principal, request.params.account)

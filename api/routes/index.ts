@@ -9,6 +9,9 @@ import { eventRoutes } from './events.js'
 import { explainRoutes } from './explain.js'
 import { keyRoutes } from './keys.js'
 import { messageRoutes } from './messages.js'
+import { noticeRoutes } from './notices.js'
+import { openNotifyRoutes } from './open.js'
+import { preferenceRoutes } from './preferences.js'
 import { quarantineRoutes } from './quarantine.js'
 import { registryRoutes } from './registry.js'
 import { sourceRoutes } from './sources.js'
@@ -18,6 +21,7 @@ import { thresholdRoutes } from './thresholds.js'
 import { tokenRoutes } from './tokens.js'
 import { usageRoutes } from './usage.js'
 import { utilityRoutes } from './utilities.js'
+import { webhookRoutes } from './webhooks.js'
 
 /** Access, registry and deliveries. */
 export const adminRoutes: readonly RouteModule[] = [
@@ -28,5 +32,9 @@ export const adminRoutes: readonly RouteModule[] = [
 export const apiRoutes: readonly RouteModule[] = [
   ...adminRoutes,
   usageRoutes, summaryRoutes, changeRoutes, completenessRoutes, systemLoadRoutes, explainRoutes,
-  thresholdRoutes, alertRoutes, contactRoutes, messageRoutes, eventRoutes,
+  thresholdRoutes, alertRoutes, contactRoutes, messageRoutes, eventRoutes, preferenceRoutes, noticeRoutes,
+  webhookRoutes,
 ]
+
+/** Routes that need no key: members' mail programs and the SMS gateway call them. */
+export const openRoutes: readonly RouteModule[] = [openNotifyRoutes]

@@ -1,7 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from 'typebox'
 import { createSealer } from '../../engine/contacts/seal.js'
-import { listMessages, messageStates } from '../../engine/notify/messages.js'
+import { writeAudit } from '../../engine/audit.js'
+import { listMessages, messageStates, replayMessages } from '../../engine/notify/messages.js'
+import { ApiError } from '../../engine/problem.js'
 import type { ApiContext } from '../context.js'
 import { encodeCursor, nullable, page, pageOf, pageQuery, text, words } from '../schemas.js'
 import { placeOf } from './place.js'
@@ -14,6 +16,7 @@ const MessageQuery = Type.Object({
   state: Type.Optional(words(messageStates)),
   account: Type.Optional(text(200)),
 })
+const Replay = Type.Object({ message: Type.Optional(Type.String({ format: 'uuid', description: 'Left out: all that failed' })) })
 const Message = Type.Object({
   id: Type.String(), account: nullable(Type.String()), contact: nullable(Type.String()),
   address: nullable(Type.String({ description: 'Masked' })), channel: Type.String(), purpose: Type.String(),
@@ -40,5 +43,23 @@ export function messageRoutes(app: FastifyInstance, context: ApiContext): void {
       readable: principal.role === 'operator' ? [...TELLING, 'code'] : TELLING,
     })
     return pageOf(rows, limit, (row) => row.view, (row) => encodeCursor(row.createdAt, row.view.id))
+  })
+
+  app.post<{ Body: Static<typeof Replay> }>('/v1/messages/replay', {
+    config: { roles: ['operator'], problems: ['message-not-replayable'] },
+    schema: {
+      operationId: 'replayMessages', tags: ['alerts'],
+      summary: 'Send again what failed: all of it, or one message; an unknown one only by its id, for it may have arrived',
+      body: Replay, response: { 200: Type.Object({ replayed: Type.Integer() }) } },
+  }, async (request) => {
+    const { principal, body } = request
+    const id = body.message ?? null
+    const replayed = await replayMessages(context.pool, principal.utilityId, id, new Date(context.now()))
+    if (id !== null && replayed === 0) {
+      throw new ApiError(404, 'message-not-replayable', 'There is no such message that failed or whose fate is unknown.', { at: '/message' })
+    }
+    await writeAudit(context.pool, { utilityId: principal.utilityId, actor: principal.actor, action: 'messages.replay', subject: id ?? 'failed', detail: { replayed } })
+    context.onMessages()
+    return { replayed }
   })
 }

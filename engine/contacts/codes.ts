@@ -55,19 +55,51 @@ async function lockAddress(db: Queryable, addressHash: Buffer): Promise<void> {
   await db.query('select pg_advisory_xact_lock($1::bigint)', [String(addressHash.readBigInt64BE(0))])
 }
 
+/** How many codes may be written in a stretch, and for whom: wide enough for people, too narrow for a machine. */
+const LIMITS: readonly { by: 'address' | 'account' | 'utility'; codes: number; seconds: number }[] = [
+  { by: 'address', codes: CODES_PER_HOUR, seconds: 3600 },
+  { by: 'address', codes: 10, seconds: 86_400 },
+  { by: 'account', codes: 10, seconds: 3600 },
+  // Texts cost money, and a stolen portal key could send them all over the world.
+  { by: 'utility', codes: 2000, seconds: 3600 },
+]
+
 async function checkLimits(db: Queryable, target: CodeTarget, now: Date): Promise<void> {
-  const { rows } = await db.query<{ at: Date }>(
-    `select m.created_at as at
-       from contact c join message m using (contact_id)
-      where c.utility_id = $1 and c.channel = $2 and c.address_hash = $3
-        and m.purpose = 'code' and m.created_at > $4
-      order by m.created_at desc limit $5`,
-    [target.utilityId, target.channel, target.addressHash, new Date(now.getTime() - 3_600_000), CODES_PER_HOUR])
-  if (rows.length === 0) return
-  const sinceLastS = (now.getTime() - rows[0].at.getTime()) / 1000
-  const sinceFirstS = (now.getTime() - rows[rows.length - 1].at.getTime()) / 1000
-  const waitS = Math.max(CODE_GAP_S - sinceLastS, rows.length < CODES_PER_HOUR ? 0 : 3600 - sinceFirstS)
-  if (waitS > 0) {
-    throw new ApiError(429, 'too-many-codes', 'Too many codes were asked for this address.', { retryAfter: Math.ceil(waitS) })
+  await refuseStopped(db, target)
+  let waitS = 0
+  for (const { by, codes, seconds } of LIMITS) {
+    const times = await codeTimes(db, target, by, new Date(now.getTime() - seconds * 1000), codes)
+    if (times.length === 0) continue
+    const ago = (at: Date): number => (now.getTime() - at.getTime()) / 1000
+    if (by === 'address') waitS = Math.max(waitS, CODE_GAP_S - ago(times[0]))
+    if (times.length >= codes) waitS = Math.max(waitS, seconds - ago(times[times.length - 1]))
   }
+  if (waitS > 0) {
+    throw new ApiError(429, 'too-many-codes', 'Too many codes were asked for.', { retryAfter: Math.ceil(waitS) })
+  }
+}
+
+/** When the last `count` codes were written, newest first. */
+async function codeTimes(db: Queryable, target: CodeTarget, by: 'address' | 'account' | 'utility', since: Date, count: number): Promise<Date[]> {
+  const [condition, value] = {
+    address: ['m.contact_id in (select contact_id from contact where utility_id = $1 and channel = $5 and address_hash = $2)', target.addressHash],
+    account: ['m.account_id = $2 and $5::text is not null', target.accountId],
+    utility: ['$2::int is not null and $5::text is not null', target.utilityId],
+  }[by]
+  const { rows } = await db.query<{ at: Date }>(
+    `select m.created_at as at from message m
+      where m.utility_id = $1 and m.purpose = 'code' and m.created_at > $3 and ${condition as string}
+      order by m.created_at desc limit $4`, [target.utilityId, value, since, count, target.channel])
+  return rows.map((r) => r.at)
+}
+
+/** Whoever answered a code, or all messages, with STOP gets no code either, under whatever account it is asked for. */
+async function refuseStopped(db: Queryable, target: CodeTarget): Promise<void> {
+  if (target.channel !== 'sms') return
+  const { rows } = await db.query(
+    `select 1 from contact where utility_id = $1 and channel = 'sms' and address_hash = $2 and state = 'stopped' limit 1`,
+    [target.utilityId, target.addressHash])
+  if (rows.length === 0) return
+  throw new ApiError(409, 'contact-stopped', 'The holder of this number ended all messages by STOP.',
+    { at: '/address', help: 'Only a text with the word START from that number brings them back.' })
 }

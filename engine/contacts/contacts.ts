@@ -4,6 +4,8 @@ import { ApiError } from '../problem.js'
 import { inTransaction, sqlState, type Pool, type Queryable } from '../store/db.js'
 import { parseAddress, type ContactChannel } from './address.js'
 import { CODE_TRIES, dropUnsentCodes, sendCode } from './codes.js'
+import { recordConsent, type ConsentAction } from './consent.js'
+import { tellWebhooks } from '../notify/webhook-store.js'
 import type { Sealer } from './seal.js'
 
 /** What somebody agreed to, in their words, and how: kept with the contact. */
@@ -63,11 +65,13 @@ const COLUMNS = `contact_id, channel, masked, label, language, state, consent, c
 const MAX_CONTACTS = 20
 
 /**
- * Makes a contact that is to be verified and sends it a code.
+ * Makes a contact that is to be verified and sends it a code. Where the same member (who reaches several accounts) has
+ * verified the address for another of them, it is active at once.
+ * @param reached public ids of the accounts that the caller reaches as a member; null for a key
  * @throws ApiError 409 `contact-exists`, 422 `invalid-address` or `too-many-contacts`, 429 `too-many-codes`
  */
 export async function addContact(
-  pool: Pool, sealer: Sealer, owner: AccountOwner, input: NewContact, actor: string, now: Date,
+  pool: Pool, sealer: Sealer, owner: AccountOwner, input: NewContact, actor: string, now: Date, reached: ReadonlySet<string> | null = null,
 ): Promise<ContactView> {
   const { address, masked } = parseAddress(input.channel, input.address)
   const contactId = randomUUID()
@@ -77,13 +81,16 @@ export async function addContact(
   try {
     return await inTransaction(pool, async (client) => {
       await checkRoom(client, owner, input.channel, addressHash)
+      const isKnown = reached !== null && await isVerifiedFor(client, owner, input.channel, addressHash, reached)
       const { rows } = await client.query<ContactRow>(
         `insert into contact (contact_id, utility_id, account_id, channel, address_enc, address_hash, masked, label,
-                              language, state, consent, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'pending', $10, $11) returning ${COLUMNS}`,
+                              language, state, consent, created_at, verified_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $12, $10, $11, $13) returning ${COLUMNS}`,
         [contactId, owner.utilityId, owner.accountId, input.channel, sealer.seal('address', contactId, address),
-          addressHash, masked, input.label ?? null, input.language ?? 'en', JSON.stringify(consent), now])
-      await sendCode(client, sealer, { contactId, ...owner, channel: input.channel, addressHash }, now)
+          addressHash, masked, input.label ?? null, input.language ?? 'en', JSON.stringify(consent), now,
+          isKnown ? 'active' : 'pending', isKnown ? now : null])
+      await ledger(client, owner, rows[0], isKnown ? ['granted', 'verified'] : ['granted'], actor, now)
+      if (!isKnown) await sendCode(client, sealer, { contactId, ...owner, channel: input.channel, addressHash }, now)
       await audit(client, owner, actor, 'contact.create', contactId)
       return toView(rows[0])
     })
@@ -123,6 +130,8 @@ export async function verifyContact(
       `update contact set state = 'active', verified_at = $2, code_hash = null, code_expires = null
         where contact_id = $1 returning ${COLUMNS}`, [contactId, now])
     await dropUnsentCodes(client, contactId, now)
+    await ledger(client, owner, rows[0], ['verified'], actor, now)
+    await tellWebhooks(client, owner.utilityId, 'contact.active', { account: owner.account, contact: contactId }, now)
     await audit(client, owner, actor, 'contact.verify', contactId)
     return toView(rows[0])
   })
@@ -131,14 +140,18 @@ export async function verifyContact(
 }
 
 /**
- * Sends a new code; the one before is void.
+ * Sends a new code; the one before is void. A contact whose address bounced is to be verified anew by it.
  * @throws ApiError 404 `contact-not-found`, 409 `contact-not-pending`, 429 `too-many-codes`
  */
 export async function resendCode(
   pool: Pool, sealer: Sealer, owner: AccountOwner, contactId: string, now: Date,
 ): Promise<ContactView> {
   return inTransaction(pool, async (client) => {
-    const row = await lockPending(client, owner, contactId)
+    const row = await lockPending(client, owner, contactId, ['pending', 'bounced'])
+    if (row.state === 'bounced') {
+      await client.query(`update contact set state = 'pending' where contact_id = $1`, [contactId])
+      row.state = 'pending'
+    }
     await sendCode(client, sealer, { contactId, ...owner, channel: row.channel, addressHash: row.address_hash }, now)
     return toView(row)
   })
@@ -153,10 +166,11 @@ export async function removeContact(
   pool: Pool, owner: AccountOwner, contactId: string, actor: string, now: Date,
 ): Promise<void> {
   await inTransaction(pool, async (client) => {
-    const { rowCount } = await client.query(
+    const { rows } = await client.query<ContactRow>(
       `update contact set deleted_at = $3, address_enc = '', code_hash = null
-        where contact_id = $1 and account_id = $2 and deleted_at is null`, [contactId, owner.accountId, now])
-    if (rowCount === 0) throw contactNotFound()
+        where contact_id = $1 and account_id = $2 and deleted_at is null returning ${COLUMNS}`, [contactId, owner.accountId, now])
+    if (rows.length === 0) throw contactNotFound()
+    await ledger(client, owner, rows[0], ['removed'], actor, now)
     // In id order, as retraction drops them, so that the two cannot deadlock.
     await client.query(
       `with unsent as (
@@ -169,6 +183,27 @@ export async function removeContact(
   })
 }
 
+/** True where the member has proved to hold the address for another account of the same token. */
+async function isVerifiedFor(
+  db: Queryable, owner: AccountOwner, channel: string, addressHash: Buffer, reached: ReadonlySet<string>,
+): Promise<boolean> {
+  const { rows } = await db.query(
+    `select 1 from contact c join account a using (account_id)
+      where c.utility_id = $1 and c.channel = $2 and c.address_hash = $3 and c.state = 'active' and c.deleted_at is null
+        and a.id = any($4::text[]) limit 1`, [owner.utilityId, channel, addressHash, [...reached]])
+  return rows.length > 0
+}
+
+async function ledger(
+  db: Queryable, owner: AccountOwner, row: ContactRow, actions: readonly ConsentAction[], actor: string, now: Date,
+): Promise<void> {
+  const { categories, via, text } = row.consent as Consent
+  await recordConsent(db, actions.map((action) => ({
+    utilityId: owner.utilityId, account: owner.account, contactId: row.contact_id, channel: row.channel, addressHash: row.address_hash, action,
+    categories: categories ?? ['usage'], actor, via: via ?? null, wording: action === 'granted' ? text ?? null : null,
+  })), now)
+}
+
 async function checkRoom(db: Queryable, owner: AccountOwner, channel: string, addressHash: Buffer): Promise<void> {
   const { rows } = await db.query<{ count: number; held: boolean | null }>(
     `select count(*) as count, bool_or(channel = $2 and address_hash = $3) as held
@@ -179,12 +214,14 @@ async function checkRoom(db: Queryable, owner: AccountOwner, channel: string, ad
   }
 }
 
-async function lockPending(db: Queryable, owner: AccountOwner, contactId: string): Promise<ContactRow> {
+async function lockPending(
+  db: Queryable, owner: AccountOwner, contactId: string, states: readonly ContactView['state'][] = ['pending'],
+): Promise<ContactRow> {
   const { rows } = await db.query<ContactRow>(
     `select ${COLUMNS} from contact where contact_id = $1 and account_id = $2 and deleted_at is null for no key update`,
     [contactId, owner.accountId])
   if (rows.length === 0) throw contactNotFound()
-  if (rows[0].state !== 'pending') {
+  if (!states.includes(rows[0].state)) {
     throw new ApiError(409, 'contact-not-pending', `The contact is ${rows[0].state}: there is nothing to verify.`)
   }
   return rows[0]

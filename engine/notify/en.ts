@@ -145,6 +145,13 @@ export const en: Phrases = {
   because: (category, utility) => `You get this because this address was confirmed for ${category} of ${utility}.`,
   unsubscribe: (category) => `Stop ${category} to this address`,
   questions: (utility, phone) => `Questions? Call ${utility}: ${phone}.`,
+  unsubscribePage: {
+    unknown: 'This link is not known here.',
+    all: 'Stop all messages to this address',
+    title: (utility) => `Messages of ${utility}`,
+    question: (category, utility, address) => `${address} gets ${category} of ${utility}. Nothing changes until you press a button.`,
+    done: (category, utility) => `Done: no more ${category} of ${utility} to this address. You can switch them on again where you manage your account.`,
+  },
   linkNames: { usage: 'See your usage', preferences: 'Change what you are told', outage: 'Report an outage', pay: 'Pay your bill', website: 'Website' },
   chartAlt: (day, peak) => `Chart of your use by the hour on ${day}.${peak === null ? '' : ` ${peak}`}`,
   chartNote: (hour, peak) => `The most was used ${hour}: ${peak}.`,

@@ -145,6 +145,13 @@ export const es: Phrases = {
   because: (category, utility) => `Recibe esto porque esta dirección se confirmó para ${category} de ${utility}.`,
   unsubscribe: (category) => `Terminar ${category} a esta dirección`,
   questions: (utility, phone) => `¿Preguntas? Llame a ${utility}: ${phone}.`,
+  unsubscribePage: {
+    unknown: 'Este enlace no se conoce aquí.',
+    all: 'Terminar todos los mensajes a esta dirección',
+    title: (utility) => `Mensajes de ${utility}`,
+    question: (category, utility, address) => `${address} recibe ${category} de ${utility}. Nada cambia hasta que presione un botón.`,
+    done: (category, utility) => `Listo: no habrá más ${category} de ${utility} a esta dirección. Puede volver a activarlos donde administra su cuenta.`,
+  },
   linkNames: { usage: 'Vea su uso', preferences: 'Cambie lo que recibe', outage: 'Reporte un apagón', pay: 'Pague su factura', website: 'Sitio web' },
   chartAlt: (day, peak) => `Gráfica de su uso por hora, ${day}.${peak === null ? '' : ` ${peak}`}`,
   chartNote: (hour, peak) => `Lo más se usó ${hour}: ${peak}.`,

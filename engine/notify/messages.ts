@@ -1,6 +1,7 @@
 import type { Sealer } from '../contacts/seal.js'
 import type { Queryable } from '../store/db.js'
 import type { Category } from './content.js'
+import { inStages, stagesBefore } from './life-cycle.js'
 import { openContent } from './parcel.js'
 import { messageView, plainText } from './render.js'
 
@@ -116,4 +117,17 @@ function openText(r: Row, sealer: Sealer): { subject: string; text: string } | n
   } catch {
     return null
   }
+}
+
+/**
+ * Sends dead letters again: one message (of state failed, or of unknown, which may tell somebody twice), or all that failed. What
+ * does not hold any more is dropped when its turn comes.
+ * @returns how many wait in the outbox again
+ */
+export async function replayMessages(db: Queryable, utilityId: number, messageId: string | null, now: Date): Promise<number> {
+  const stages = messageId === null ? ['failed' as const] : stagesBefore('replay')
+  const { rowCount } = await db.query(
+    `update message m set state = 'pending', attempts = 0, next_at = $3, done_at = null, handed_at = null
+      where utility_id = $1 and ($2::uuid is null or message_id = $2) and ${inStages(stages)} and body_enc <> ''::bytea`, [utilityId, messageId, now])
+  return rowCount ?? 0
 }

@@ -100,6 +100,13 @@ export interface Phrases {
   because(category: string, utility: string): string
   unsubscribe(category: string): string
   questions(utility: string, phone: string): string
+  readonly unsubscribePage: {
+    readonly unknown: string
+    readonly all: string
+    title(utility: string): string
+    question(category: string, utility: string, address: string): string
+    done(category: string, utility: string): string
+  }
   readonly linkNames: Readonly<Record<string, string>>
   chartAlt(day: string, peak: string | null): string
   chartNote(day: string, peak: string): string
