@@ -140,11 +140,12 @@ describe('another utility and another member', () => {
           + (path.endsWith('explain') ? '?at=2026-01-01T00:00:00Z' : '')
         const body = path.endsWith('verify') ? { code: '123456' } : path.endsWith('thresholds') ? { kind: 'day-usage', limit: 5 }
           : path.endsWith('thresholds/{id}') ? { limit: 5 } : path.endsWith('billing-periods') ? [{ start: '2026-01-01', end: '2026-02-01' }]
-            : path.endsWith('contacts') ? { channel: 'email', address: 'a@example.org', consent: { categories: ['usage'], text: 'yes', via: 'portal' } } : undefined
+            : path.endsWith('preferences') ? {} : path.endsWith('contacts') ? { channel: 'email', address: 'a@example.org', consent: { categories: ['usage'], text: 'yes', via: 'portal' } } : undefined
         const send = method === 'post' || method === 'put' || method === 'patch' ? body : undefined
         for (const [who, credential] of [['south', key('south', 'operator')], ['member', member]]) {
           const answer = await server.call(credential, method.toUpperCase() as 'GET', url, send)
-          const expected = who === 'member' && method === 'put' ? 403 : 404
+          const isOfficeWork = (method === 'put' && !path.endsWith('preferences')) || path.endsWith('/member')
+          const expected = who === 'member' && isOfficeWork ? 403 : 404
           expect([who, method, url, answer.statusCode, answer.body]).toEqual([who, method, url, expected, expect.any(String)])
           if (expected === 404) expect([url, answer.json<{ code: string }>().code]).toEqual([url, path.includes('{account}') ? 'account-not-found' : 'meter-not-found'])
         }

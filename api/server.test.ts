@@ -178,7 +178,8 @@ describe('the API document', () => {
       expect(operationId, where).toMatch(/^[a-z][A-Za-z0-9]+$/)
       expect(Object.keys(responses).some((status) => status.startsWith('2')), where).toBe(true)
       expect(responses['500'].content?.['application/problem+json'].schema?.['x-codes'], where).toContain('internal-error')
-      if (path.startsWith('/v1/')) {
+      // The SMS gateway signs what it posts, and has no key.
+      if (path.startsWith('/v1/') && operationId !== 'receiveText') {
         expect(security, where).toEqual([{ bearer: [] }])
         expect(responses['401'].content?.['application/problem+json'].schema?.['x-codes'], where).toContain('invalid-credentials')
       }

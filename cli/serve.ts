@@ -3,18 +3,14 @@ import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { buildServer } from '../api/server.js'
 import type { ApiContext } from '../api/context.js'
-import { apiRoutes } from '../api/routes/index.js'
+import { apiRoutes, openRoutes } from '../api/routes/index.js'
 import { pushRoute } from '../api/routes/reads.js'
 import type { Settings } from '../engine/config.js'
-import { createSmsTransport } from '../engine/notify/sms.js'
-import { createSmtpTransport } from '../engine/notify/smtp.js'
-import { startOutbox, type Outbox } from '../engine/notify/outbox.js'
-import { byChannel, captureTransport } from '../engine/notify/transport.js'
 import { uuidv7 } from '../engine/uuid.js'
 import { registerPushDoor } from '../ingest/http.js'
 import { startJudging } from './judging.js'
 import { startMaintenance } from './maintenance.js'
-import { notifyMetrics } from './notify-metrics.js'
+import { startNotifier, type Notifier } from './notify.js'
 import { openReplica } from './replica.js'
 import { readiness } from './readiness.js'
 import { openDatabase, openLog, openMetrics, startIngest, type Database } from './runtime.js'
@@ -46,23 +42,15 @@ export async function startEngine(settings: Settings, roles: ReadonlySet<ServeRo
 
 async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: Logger, database: Database): Promise<Engine> {
   const metrics = openMetrics()
-  let outbox: Outbox | null = null
+  let notifier: Notifier | null = null
   let judging: ReturnType<typeof startJudging> | null = null
-  const wake = (): void => outbox?.wake()
+  const wake = (): void => notifier?.wake()
+  const statedUrl = settings.publicUrl?.replace(/\/+$/, '') ?? null
+  let publicUrl = statedUrl
   const ingest = roles.has('ingest') ? startIngest(settings, database, log, metrics, wake) : null
   const maintenance = startMaintenance(settings, database.pool, database.storage, ingest?.pool ?? null, log)
   if (roles.has('notify')) {
-    outbox = startOutbox({
-      pool: database.pool, secrets: { secretKey: database.secretKey }, log, now: Date.now, onAttempt: notifyMetrics(metrics),
-      transport: byChannel({
-        email: settings.smtpUrl === null ? captureTransport
-          : createSmtpTransport({ url: settings.smtpUrl, from: settings.mailFrom ?? 'meterline@localhost', connections: 8 }),
-        sms: settings.smsUrl === null ? captureTransport
-          : createSmsTransport({ url: settings.smsUrl, account: settings.smsAccount ?? '', token: settings.smsToken ?? '', from: settings.smsFrom ?? '' }),
-      }),
-    })
-  }
-  if (roles.has('notify')) {
+    notifier = startNotifier(settings, database, log, metrics, () => publicUrl)
     judging = startJudging(database.pool, log, {
       secrets: { secretKey: database.secretKey }, settleS: settings.alertSettleHours * 3600, now: Date.now }, wake)
   }
@@ -76,6 +64,8 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
         meter: filter.meter ?? null, onlyRegistered: false }),
       withdraw: (utilityId, deliveryId) => ingest.pool.withdraw({ utilityId, deliveryId, withdrawalId: uuidv7(Date.now()) }),
     }),
+    ...(settings.smsToken === null || statedUrl === null ? {} : {
+      smsGateway: { token: settings.smsToken, publicUrl: statedUrl, stopScope: settings.smsStopScope } }),
     ...(settings.jwksUrl === null ? {} : {
       issuer: {
         jwksUrl: settings.jwksUrl, issuer: settings.jwtIssuer ?? '', audience: settings.jwtAudience ?? '',
@@ -88,11 +78,12 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
     await maintenance.stop()
     await ingest?.pool.close()
     await judging?.stop()
-    await outbox?.stop()
+    await notifier?.stop()
     await replica?.close()
   }
   const app = buildServer(context, {
     routes: roles.has('api') ? apiRoutes : [],
+    openRoutes: roles.has('api') ? openRoutes : [],
     bodyRoutes: ingest === null ? [] : [(scope) => registerPushDoor(scope, {
       pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, versions: ingest.versions, now: Date.now, route: pushRoute })],
     metrics: () => metrics.metrics(),
@@ -111,8 +102,10 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
   const address = app.server.address()
   const port = typeof address === 'object' && address !== null ? address.port : settings.port
   const host = settings.host === '0.0.0.0' || settings.host === '::' ? '127.0.0.1' : settings.host
+  const url = `http://${host.includes(':') ? `[${host}]` : host}:${port}`
+  publicUrl ??= url
   return {
-    app, database, log, url: `http://${host.includes(':') ? `[${host}]` : host}:${port}`,
+    app, database, log, url,
     close: async () => {
       stopping = true
       // A sender that stalls, or never ends, must not keep the rest from being closed in order.

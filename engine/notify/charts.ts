@@ -19,7 +19,7 @@ const PER_SECOND = 10
 const WAIT_MS = 2_000
 
 export interface Charts {
-  draw(message: Pick<LeasedMessage, 'account_id' | 'language'>, content: MessageContent): Promise<MailChart | null>
+  readonly draw: (message: Pick<LeasedMessage, 'account_id' | 'language'>, content: MessageContent) => Promise<MailChart | null>
   close(): Promise<void>
 }
 
@@ -67,7 +67,7 @@ export async function loadDay(
   const series = usage.series.at(0)
   if (series?.kind !== 'steps' || series.steps.stepS !== 3600) return null
   const { starts, sums } = series.steps
-  const values = sums.map((sum) => sum === null ? null : Number(sum.toString()))
+  const values = sums.map((sum) => sum === null ? null : Number(sum.text()))
   if (values.filter((v) => v !== null).length < 2) return null
   const mark = values.reduce((best: number, v, i) => v !== null && (best < 0 || v > (values[best] ?? 0)) ? i : best, -1)
   const labels = starts.map((s) => {
