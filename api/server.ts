@@ -1,7 +1,9 @@
 import type { Socket } from 'node:net'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type FastifyPluginCallback } from 'fastify'
+import type { Registry } from 'prom-client'
 import { Authenticator, installAuth } from './auth.js'
 import type { ApiContext, Principal, RouteModule } from './context.js'
+import { measureCalls } from './metrics.js'
 import { installOpenApi } from './openapi.js'
 import { answer, installProblems } from './problem-details.js'
 import { healthRoutes, type Health } from './routes/health.js'
@@ -15,6 +17,8 @@ export interface ServerOptions extends Health {
   /** Modules that need no key, such as the console's static files. */
   readonly openRoutes?: readonly RouteModule[]
   readonly version?: string
+  /** Where calls are measured; nowhere without. */
+  readonly registry?: Registry
 }
 
 /** Largest JSON body of the ordinary routes, bytes. */
@@ -48,6 +52,7 @@ export function buildServer(context: ApiContext, options: ServerOptions): Fastif
   installProblems(app)
   installValidation(app)
   installOpenApi(app, options.version ?? '0.1.0')
+  if (options.registry !== undefined) measureCalls(app, options.registry)
   app.addHook('onRequest', async (_request, reply) => void reply.header('x-content-type-options', 'nosniff'))
   app.register(inScope((scope) => {
     healthRoutes(scope, options)

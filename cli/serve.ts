@@ -14,6 +14,7 @@ import { startNotifier, type Notifier } from './notify.js'
 import { openReplica } from './replica.js'
 import { readiness } from './readiness.js'
 import { openDatabase, openLog, openMetrics, startIngest, type Database } from './runtime.js'
+import { stateMetrics } from './state-metrics.js'
 
 export const ROLES = ['ingest', 'api', 'notify', 'console'] as const
 export type ServeRole = (typeof ROLES)[number]
@@ -55,6 +56,7 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
       secrets: { secretKey: database.secretKey }, settleS: settings.alertSettleHours * 3600, now: Date.now }, wake)
   }
   const replica = openReplica(settings, database, log, metrics)
+  const look = roles.has('api') ? stateMetrics(metrics, database.pool, database.storage, log) : null
   const context: ApiContext = {
     pool: database.pool, readPool: replica?.source ?? database.pool, log, secretKey: database.secretKey, now: Date.now, onMessages: wake,
     onMetersRegistered: maintenance.sweep,
@@ -86,7 +88,11 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
     openRoutes: roles.has('api') ? openRoutes : [],
     bodyRoutes: ingest === null ? [] : [(scope) => registerPushDoor(scope, {
       pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, versions: ingest.versions, now: Date.now, route: pushRoute })],
-    metrics: () => metrics.metrics(),
+    metrics: async () => {
+      await look?.()
+      return metrics.metrics()
+    },
+    registry: metrics,
     ready: () => readiness(database.pool, ingest?.pool ?? null, stopping),
   })
   try {

@@ -94,6 +94,8 @@ async function throwAwayServer(): Promise<{ url: string; stop: () => Promise<voi
   const ended = new Promise<void>((done) => child.once('exit', () => done()))
   const url = clusterUrl(port, password, 'postgres')
   const stop = async (): Promise<void> => {
+    // Not held, a run whose setup failed would end here without a word, as if all had passed.
+    child.ref()
     if (child.exitCode === null && child.signalCode === null) child.kill('SIGQUIT')
     await ended
     rmSync(folder, { recursive: true, force: true })
