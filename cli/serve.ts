@@ -7,6 +7,8 @@ import { apiRoutes, openRoutes } from '../api/routes/index.js'
 import { pushRoute } from '../api/routes/reads.js'
 import type { Settings } from '../engine/config.js'
 import { uuidv7 } from '../engine/uuid.js'
+import { FileMetrics } from '../ingest/file-metrics.js'
+import { FileDrop } from '../ingest/files.js'
 import { registerPushDoor } from '../ingest/http.js'
 import { startJudging } from './judging.js'
 import { startMaintenance } from './maintenance.js'
@@ -49,6 +51,10 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
   const statedUrl = settings.publicUrl?.replace(/\/+$/, '') ?? null
   let publicUrl = statedUrl
   const ingest = roles.has('ingest') ? startIngest(settings, database, log, metrics, wake) : null
+  const files = ingest === null || settings.watchDir === null ? null : new FileDrop({
+    pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, versions: ingest.versions, folder: settings.watchDir, db: database.pool, log,
+    files: new FileMetrics(metrics), now: Date.now, stableMs: settings.watchStableSeconds * 1000, pollMs: settings.watchPollSeconds * 1000,
+  })
   const maintenance = startMaintenance(settings, database.pool, database.storage, ingest?.pool ?? null, log)
   if (roles.has('notify')) {
     notifier = startNotifier(settings, database, log, metrics, () => publicUrl)
@@ -78,6 +84,7 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
   /** Ends everything but the database, in the order of the way of a read. */
   const stopWork = async (): Promise<void> => {
     await maintenance.stop()
+    await files?.stop()
     await ingest?.pool.close()
     await judging?.stop()
     await notifier?.stop()
@@ -105,6 +112,13 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
     }
     throw err
   }
+  try {
+    await files?.start()
+  } catch (err) {
+    await app.close()
+    await stopWork()
+    throw new Error(`WATCH_DIR ${settings.watchDir} cannot be used: ${err instanceof Error ? err.message : String(err)}`, { cause: err })
+  }
   const address = app.server.address()
   const port = typeof address === 'object' && address !== null ? address.port : settings.port
   const host = settings.host === '0.0.0.0' || settings.host === '::' ? '127.0.0.1' : settings.host
@@ -130,8 +144,8 @@ export async function serve(settings: Settings, roles: ReadonlySet<ServeRole>): 
   if (engine.database.firstKey !== null) {
     process.stdout.write(`operator key (shown once, kept in ${settings.meterlineDir}/operator-key): ${engine.database.firstKey}\n`)
   }
-  if (settings.kafkaBrokers.length > 0 || settings.watchDir !== null) {
-    engine.log.warn('KAFKA_BROKERS and WATCH_DIR do nothing yet: reads come in over HTTP and by `meterline load`')
+  if (settings.kafkaBrokers.length > 0) {
+    engine.log.warn('KAFKA_BROKERS does nothing yet: reads come in over HTTP, by file drop and by `meterline load`')
   }
   engine.log.info({ url: engine.url, roles: [...roles] }, 'serving')
   untilStopped(settings, engine)

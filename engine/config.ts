@@ -142,6 +142,8 @@ const schema = Type.Object({
   KAFKA_SSL_KEY_LOCATION: text('librdkafka ssl.key.location'),
   KAFKA_SSL_KEY_PASSWORD: text('librdkafka ssl.key.password'),
   WATCH_DIR: text('Folder of the file drop; unset: no file drop'),
+  WATCH_STABLE_SECONDS: integer('A file in WATCH_DIR is taken when it has not grown for so long', 1, 3600, 2),
+  WATCH_POLL_SECONDS: integer('WATCH_DIR is looked through this often, where the file system tells of no changes', 1, 3600, 5),
   SMTP_URL: url('Mail server; unset: messages are kept as "captured"', ['smtp', 'smtps']),
   MAIL_FROM: text('Sender of e-mail', { pattern: '@', rule: 'an e-mail address' }),
   SMS_URL: url('A Twilio-compatible Messages API; unset: messages are kept as "captured"', ['https', 'http']),
