@@ -13,6 +13,7 @@ import { espi } from './espi.js'
 import { iec61968, type CimState } from './iec61968.js'
 import { json } from './json.js'
 import type { CsvMapping } from './mapping.js'
+import { multispeak, type MultiSpeakState } from './multispeak.js'
 import { ndjson } from './ndjson.js'
 import { xmlFormatOf } from './xml-format.js'
 import type { XmlState } from './xml-reader.js'
@@ -93,6 +94,8 @@ export interface FormatState {
   readonly cim?: CimState
   /** NEM12: the details that hold for the records that follow. */
   readonly nem12?: Nem12Stream
+  /** MultiSpeak: the profiles that blocks refer to. */
+  readonly multispeak?: MultiSpeakState
 }
 
 /** What a channel carries from one part to the next. */
@@ -138,7 +141,7 @@ export interface Piece {
   readonly mantissas: Int32Array
 }
 
-const formats: readonly Format[] = [json, ndjson, csv, cmep, nem12, espi, iec61968]
+const formats: readonly Format[] = [json, ndjson, csv, cmep, nem12, espi, iec61968, multispeak]
 
 /** Formats by the name that `?format=` takes. */
 export function formatByName(name: string): Format | undefined {

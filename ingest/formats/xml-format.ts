@@ -11,10 +11,14 @@ const ROOTS: Readonly<Record<string, string>> = {
   feed: 'espi', entry: 'espi', IntervalBlock: 'espi',
   MeterReadings: 'iec61968-9', EventMessage: 'iec61968-9', RequestMessage: 'iec61968-9', ResponseMessage: 'iec61968-9',
   EndDeviceEvents: 'iec61968-9',
+  ReadingChangedNotification: 'multispeak', IntervalDataNotification: 'multispeak', FormattedBlockNotification: 'multispeak',
+  intervalData: 'multispeak', formattedBlock: 'multispeak', meterReading: 'multispeak', meterRead: 'multispeak',
+  profileType: 'multispeak',
 }
 /** What a message stands in: the format is told by what is within. */
 const WRAPPERS = new Set(['Envelope', 'Body'])
-const KINDS = 'Green Button/ESPI (feed, entry), IEC 61968-9 (MeterReadings, EventMessage)'
+const KINDS = 'Green Button/ESPI (feed, entry), IEC 61968-9 (MeterReadings, EventMessage), '
+  + 'MultiSpeak 3 and 4.1 (ReadingChangedNotification, IntervalDataNotification, FormattedBlockNotification)'
 
 /**
  * Name of the format of an XML body, by its root element or, within a SOAP envelope, by that of its message.
