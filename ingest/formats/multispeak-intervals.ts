@@ -291,12 +291,12 @@ export class IntervalData implements ObjectReader {
       refuse('status-count', `The block has ${qualities.length} statuses for ${values.length} values.`, 'Send a status for each interval, or none.')
     } else {
       const facts = { meter, flow: flowIn(`${channel.name} ${channel.units}`), unit, versionUs: this.#versionOf(), tou: '' }
-      const { localS, offsetS } = this.#start
+      const { localS } = this.#start
+      const offsetS = reads.offsetOf(localS, this.#start.offsetS)
       values.forEach((value, i) => {
         if (value.trim() === '') return
         reads.place = first + i
         reads.lane = qualities?.[i] ?? Quality.actual
-        // Where clocks change within the block, its intervals still follow each other.
         if (this.#decimal.read(value)) reads.addInterval(facts, localS + i * intervalS, offsetS, 0, intervalS, this.#decimal.mantissa, this.#decimal.digits)
         else reads.refuseValue(facts)
       })
@@ -389,7 +389,8 @@ export class IntervalData implements ObjectReader {
     } else if (!this.#olderEnd.isSet) reads.problem(meter, 'time-missing', 'The block has no endTime.', { reads: present })
     else {
       const facts = { meter, flow: flowIn(this.#olderUnits), unit, versionUs: this.#shared.versionUs, tou: '' }
-      const { localS, offsetS } = this.#olderEnd
+      const { localS } = this.#olderEnd
+      const offsetS = reads.offsetOf(localS, this.#olderEnd.offsetS)
       const intervalS = this.#olderIntervalS > 0 ? this.#olderIntervalS : ctx.defaultIntervalS ?? 0
       values.forEach(({ text, quality, isMissing }, i) => {
         const status = this.#olderStatuses.get(i)

@@ -27,7 +27,7 @@ describe.each(['multispeak-registers.xml', 'multispeak-intervals.xml', 'multispe
   it('comes to the same in parts', () => {
     const whole = multispeak.decode(bytes, { zone }, null, true)
     const parts = decodeInParts(multispeak, bytes, { zone }, 100)
-    expect(parts.length).toBeGreaterThan(2)
+    expect(parts.length).toBeGreaterThan(1)
     expect(parts.flatMap(part => normalReads(part.batch)).sort()).toEqual(normalReads(whole.batch))
     expect(parts.flatMap(registersOf)).toEqual(registersOf(whole))
     expect(parts.flatMap(part => part.problems.map(({ code, at }) => [code, at]))).toEqual(whole.problems.map(({ code, at }) => [code, at]))
@@ -74,7 +74,7 @@ describe('an IntervalDataNotification', () => {
   it('has its intervals from intervalStart on, by the length and units of their profile', () => {
     expect(of('M1001', 1)).toEqual([['2026-07-01T05:00', 900, 0.12, 0], ['2026-07-01T05:15', 900, 0.13, 1], ['2026-07-01T05:45', 900, 0.14, 2]])
     expect(of('M1001', 2)).toEqual([['2026-07-01T05:00', 900, 0, 0], ['2026-07-01T05:15', 900, 0.012, 1], ['2026-07-01T05:30', 900, 0.007, 0]])
-    expect(readsOf(decoded.batch)[0].version).toBe(Date.parse('2026-07-01T06:10:00Z') * 1000)
+    expect(readsOf(decoded.batch).find(read => read.meter === 'M1001')?.version).toBe(Date.parse('2026-07-01T06:10:00Z') * 1000)
   })
 
   it('counts on from its start through a change of clocks', () => {

@@ -94,6 +94,16 @@ export class XmlReads {
     this.#sink.addFitted(record, { localS, offsetS, backS })
   }
 
+  /**
+   * Seconds east of UTC at a time from which on, or back, intervals are counted: where clocks change among them they
+   * still follow each other. NaN where a local time cannot be told.
+   */
+  offsetOf(localS: number, offsetS: number): number {
+    if (!this.#sink.isLocal({ localS, offsetS, backS: 0 })) return offsetS
+    const instants = isTime(localS) ? this.#sink.clock?.instants(localS) ?? [] : []
+    return instants.length === 1 ? localS - instants[0] : offsetS
+  }
+
   /** Takes a counter's value at an instant of the record's clock. */
   addRegister(facts: ReadFacts, localS: number, offsetS: number, mantissa: number, digits: number): void {
     if (!isTime(localS)) {
