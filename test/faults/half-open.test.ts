@@ -88,7 +88,7 @@ describe('the database falls silent, and no connection is closed', () => {
   }
 
   test('the answer to a COMMIT is lost: the delivery is looked up, and acknowledged with its receipt', async () => {
-    const lost = proxy.loseAnswerTo('commit')
+    const lost = proxy.loseAnswerTo('commit\0')
     const answer = await timed(caller.push(block('H10')))
     await lost
     expect(answer.status, answer.text).toBe(200)

@@ -120,7 +120,7 @@ export class Installation {
         await delay(random() * 2 * TIMEOUT_S * 1000)
         return random() < 0.5 ? this.proxy.heal() : this.proxy.reset()
       case 'lost-commit':
-        await this.proxy.loseAnswerTo('commit')
+        await this.proxy.loseAnswerTo('commit\0')
     }
   }
 
