@@ -134,6 +134,16 @@ export function installAuth(scope: FastifyInstance, authenticator: Authenticator
   })
 }
 
+/**
+ * Who pushes, by a door that finds the key itself.
+ * @throws ApiError 401 `missing-credentials` or `invalid-credentials`, 403 `role-too-small`
+ */
+export async function authenticateHeadEnd(authenticator: Authenticator, header: string | undefined): Promise<Principal> {
+  const principal = await authenticator.authenticate(header)
+  checkRole(principal, { roles: ['head-end'], member: false })
+  return principal
+}
+
 /** @throws ApiError 403 `role-too-small` */
 export function checkRole(principal: Principal, config: FastifyContextConfig): void {
   const isAllowed = config.installation === true

@@ -4,12 +4,15 @@ import type { Logger } from 'pino'
 import { buildServer } from '../api/server.js'
 import type { ApiContext } from '../api/context.js'
 import { apiRoutes, openRoutes } from '../api/routes/index.js'
+import { authenticateHeadEnd } from '../api/auth.js'
+import { multispeakRoute } from '../api/routes/multispeak.js'
 import { pushRoute } from '../api/routes/reads.js'
 import type { Settings } from '../engine/config.js'
 import { uuidv7 } from '../engine/uuid.js'
 import { FileMetrics } from '../ingest/file-metrics.js'
 import { FileDrop } from '../ingest/files.js'
 import { registerPushDoor } from '../ingest/http.js'
+import { registerMultiSpeakDoor } from '../ingest/multispeak-door.js'
 import { startJudging } from './judging.js'
 import { startMaintenance } from './maintenance.js'
 import { startNotifier, type Notifier } from './notify.js'
@@ -92,9 +95,11 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
   }
   const app = buildServer(context, {
     routes: roles.has('api') ? apiRoutes : [],
-    openRoutes: roles.has('api') ? openRoutes : [],
     bodyRoutes: ingest === null ? [] : [(scope) => registerPushDoor(scope, {
       pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, versions: ingest.versions, now: Date.now, route: pushRoute })],
+    openRoutes: [...roles.has('api') ? openRoutes : [], ...ingest === null ? [] : [(scope: FastifyInstance) => registerMultiSpeakDoor(scope, {
+      pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, versions: ingest.versions, now: Date.now, route: multispeakRoute,
+      authenticate: (authorization) => authenticateHeadEnd(scope.authenticator, authorization) })]],
     metrics: async () => {
       await look?.()
       return metrics.metrics()

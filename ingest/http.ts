@@ -60,7 +60,7 @@ export function registerPushDoor(app: FastifyInstance, options: PushDoorOptions)
   })
 }
 
-interface PushHeaders {
+export interface PushHeaders {
   source: string
   idempotencyKey: string | null
   /** What the source stated; null: nothing. */
@@ -68,7 +68,7 @@ interface PushHeaders {
   history: boolean
 }
 
-function readHeaders(request: FastifyRequest): PushHeaders {
+export function readHeaders(request: FastifyRequest): PushHeaders {
   const h = request.headers
   const { principal } = request
   const source = single(h['x-source']) ?? principal.name
@@ -110,7 +110,7 @@ function single(value: string | string[] | undefined): string | undefined {
 }
 
 /** The body's bytes, decompressed. The request is not destroyed with them: the answer goes by its socket. */
-async function* bytesOf(raw: IncomingMessage, gzip: boolean): AsyncGenerator<Buffer> {
+export async function* bytesOf(raw: IncomingMessage, gzip: boolean): AsyncGenerator<Buffer> {
   try {
     yield* (gzip ? inflated(raw) : raw.iterator({ destroyOnReturn: false })) as AsyncIterable<Buffer>
   } catch (err) {
@@ -142,14 +142,14 @@ async function* inflated(raw: IncomingMessage): AsyncGenerator<Buffer> {
  * Reads the rest of a body that was refused, for a while: a connection closed over unread bytes is reset, and takes the
  * answer with it.
  */
-function dropRest(raw: IncomingMessage): void {
+export function dropRest(raw: IncomingMessage): void {
   if (raw.complete) return
   raw.resume()
   const timer = setTimeout(() => raw.destroy(), LINGER_MS).unref()
   raw.once('close', () => clearTimeout(timer))
 }
 
-function isGzip(encoding: string | undefined): boolean {
+export function isGzip(encoding: string | undefined): boolean {
   const word = (encoding ?? 'identity').trim().toLowerCase()
   if (word === 'identity' || word === '') return false
   if (word === 'gzip' || word === 'x-gzip') return true

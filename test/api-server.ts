@@ -21,7 +21,7 @@ export interface TestServer {
 
 /** Builds the server on a test's database, with the ordinary routes or the given ones. */
 export function testServer(
-  pool: Pool, options: { routes?: readonly RouteModule[]; bodyRoutes?: readonly RouteModule[]; context?: Partial<ApiContext> } = {},
+  pool: Pool, options: { routes?: readonly RouteModule[]; bodyRoutes?: readonly RouteModule[]; openRoutes?: readonly RouteModule[]; context?: Partial<ApiContext> } = {},
 ): TestServer {
   const registered: number[] = []
   const errors: string[] = []
@@ -38,7 +38,7 @@ export function testServer(
   const app = buildServer(context, {
     routes: options.routes ?? apiRoutes,
     bodyRoutes: options.bodyRoutes,
-    openRoutes,
+    openRoutes: options.openRoutes ?? openRoutes,
     ready: () => Promise.resolve({ ok: true, reasons: [] }),
     metrics: () => Promise.resolve('meterline_up 1\n'),
   })

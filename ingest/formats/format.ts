@@ -7,6 +7,7 @@ import type { RegisterBatch } from '../../engine/register-batch.js'
 import type { Clock } from '../../engine/source-settings.js'
 import type { Zone } from '../../engine/time/zone.js'
 import { cmep, looksLikeCmep } from './cmep.js'
+import { amrdef } from './amrdef.js'
 import { csv } from './csv.js'
 import type { EspiState } from './espi-resources.js'
 import { espi } from './espi.js'
@@ -141,7 +142,7 @@ export interface Piece {
   readonly mantissas: Int32Array
 }
 
-const formats: readonly Format[] = [json, ndjson, csv, cmep, nem12, espi, iec61968, multispeak]
+const formats: readonly Format[] = [json, ndjson, csv, cmep, nem12, espi, iec61968, multispeak, amrdef]
 
 /** Formats by the name that `?format=` takes. */
 export function formatByName(name: string): Format | undefined {

@@ -13,12 +13,12 @@ const ROOTS: Readonly<Record<string, string>> = {
   EndDeviceEvents: 'iec61968-9',
   ReadingChangedNotification: 'multispeak', IntervalDataNotification: 'multispeak', FormattedBlockNotification: 'multispeak',
   intervalData: 'multispeak', formattedBlock: 'multispeak', meterReading: 'multispeak', meterRead: 'multispeak',
-  profileType: 'multispeak',
+  profileType: 'multispeak', AMRDEF: 'amrdef',
 }
 /** What a message stands in: the format is told by what is within. */
 const WRAPPERS = new Set(['Envelope', 'Body'])
 const KINDS = 'Green Button/ESPI (feed, entry), IEC 61968-9 (MeterReadings, EventMessage), '
-  + 'MultiSpeak 3 and 4.1 (ReadingChangedNotification, IntervalDataNotification, FormattedBlockNotification)'
+  + 'MultiSpeak 3 and 4.1 (ReadingChangedNotification, IntervalDataNotification, FormattedBlockNotification), AMRDEF'
 
 /**
  * Name of the format of an XML body, by its root element or, within a SOAP envelope, by that of its message.
