@@ -1,4 +1,4 @@
-import { ApiError, BodyError } from '../engine/problem.js'
+import { BodyError, type ApiError } from '../engine/problem.js'
 import { attribute, listen, localName, newParser } from './formats/xml-reader.js'
 
 /** What the beginning of a SOAP 1.1 message says: enough to know who calls, and what for. */
