@@ -9,6 +9,10 @@ export function notifyMetrics(registry: Registry): NonNullable<OutboxOptions['on
   const age = new Histogram({
     name: 'meterline_notify_delay_seconds', help: 'From the commit that wrote a message to its acceptance', labelNames: ['channel'],
     buckets: [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 60, 600], registers })
+  for (const channel of ['email', 'sms']) {
+    age.zero({ channel })
+    for (const outcome of ['sent', 'failed', 'unknown']) attempts.inc({ channel, purpose: 'alert', outcome }, 0)
+  }
   return ({ channel, purpose, state, ageMs }) => {
     attempts.inc({ channel, purpose, outcome: state })
     if (state === 'sent' || state === 'captured') age.observe({ channel }, ageMs / 1000)

@@ -10,6 +10,8 @@ import { inSnapshot } from '../engine/usage/usage.js'
 /** How old the figures of a scrape may be. Completeness reads a row per channel, the rest an index or two. */
 const WATCH_MS = 15_000
 const COMPLETENESS_MS = 10 * 60_000
+/** Where nothing was expected yet, the first reads are looked for sooner. */
+const NOTHING_MS = 30_000
 const PATIENCE_MS = 5000
 
 /**
@@ -50,6 +52,7 @@ export function stateMetrics(registry: Registry, pool: Pool, storage: Storage, l
     jobs.set(watch.failingJobs)
   }
   const count = async (watch: Watch): Promise<void> => {
+    let utilities = 0
     for (const u of watch.utilities) {
       if (u.zone === null) continue
       const zone = getZone(u.zone)
@@ -59,7 +62,9 @@ export function stateMetrics(registry: Registry, pool: Pool, storage: Storage, l
       if (found.expected === 0) continue
       complete.set({ utility: u.utility }, found.present / found.expected)
       lacking.set({ utility: u.utility }, found.missing)
+      utilities++
     }
+    if (utilities === 0) counted = performance.now() - COMPLETENESS_MS + NOTHING_MS
   }
   const look = async (): Promise<boolean> => {
     try {

@@ -10,6 +10,9 @@ export interface SettledPart {
   before: Receipt | null
 }
 
+const OUTCOMES = ['stored', 'duplicate', 'corrected', 'outranked', 'quarantined', 'rejected'] as const
+const REASONS = ['inflight', 'too-large', 'too-slow', 'key-in-use'] as const
+
 /** Metrics of the way from door to commit: in, out by outcome, seconds, lag (style.md §7). Label sets are closed. */
 export class IngestMetrics {
   readonly #bytes: Counter
@@ -31,6 +34,10 @@ export class IngestMetrics {
       name: 'meterline_ingest_reads_total', help: 'Reads by outcome, as in the receipts', labelNames: ['outcome'], registers })
     this.#refused = new Counter({
       name: 'meterline_ingest_refused_total', help: 'Pushes refused at the door', labelNames: ['reason'], registers })
+    // From the start on, so that the first of its kind is an increase already.
+    for (const outcome of ['settled', 'repeated', 'refused', 'unavailable']) this.#deliveries.inc({ outcome }, 0)
+    for (const outcome of OUTCOMES) this.#reads.inc({ outcome }, 0)
+    for (const reason of REASONS) this.#refused.inc({ reason }, 0)
     this.#decode = new Histogram({ name: 'meterline_ingest_decode_seconds', help: 'Decoding of a task', buckets: seconds, registers })
     this.#settle = new Histogram({ name: 'meterline_ingest_settle_seconds', help: 'Settling of a task, commit included', buckets: seconds, registers })
     this.#group = new Histogram({
@@ -47,7 +54,7 @@ export class IngestMetrics {
     })
   }
 
-  refused(reason: 'inflight' | 'too-large' | 'too-slow' | 'key-in-use'): void {
+  refused(reason: (typeof REASONS)[number]): void {
     this.#refused.inc({ reason })
   }
 
@@ -64,7 +71,7 @@ export class IngestMetrics {
         outcome: repeated ? 'repeated' : d.receipt !== null ? 'settled' : d.error?.status === 503 ? 'unavailable' : 'refused' })
       // The receipt of a repeated push was counted when it was first given.
       if (d.receipt === null || repeated) return
-      for (const outcome of ['stored', 'duplicate', 'corrected', 'outranked', 'quarantined', 'rejected'] as const) {
+      for (const outcome of OUTCOMES) {
         // The receipt of a part has all parts up to it.
         const reads = d.receipt[outcome] - (before?.[outcome] ?? 0)
         if (reads > 0) this.#reads.inc({ outcome }, reads)
