@@ -12,6 +12,7 @@ import { uuidv7 } from '../engine/uuid.js'
 import { FileMetrics } from '../ingest/file-metrics.js'
 import { FileDrop } from '../ingest/files.js'
 import { registerPushDoor } from '../ingest/http.js'
+import { openKafkaDoor, type KafkaDoor } from '../ingest/kafka.js'
 import { registerMultiSpeakDoor } from '../ingest/multispeak-door.js'
 import { startJudging } from './judging.js'
 import { startMaintenance } from './maintenance.js'
@@ -83,15 +84,28 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
         accountsClaim: settings.jwtAccountsClaim, utilityClaim: settings.jwtUtilityClaim },
     }),
   }
+  let kafka: KafkaDoor | null = null
   let stopping = false
   /** Ends everything but the database, in the order of the way of a read. */
   const stopWork = async (): Promise<void> => {
+    await kafka?.close()
     await maintenance.stop()
     await files?.stop()
     await ingest?.pool.close()
     await judging?.stop()
     await notifier?.stop()
     await replica?.close()
+  }
+  if (ingest !== null && settings.kafkaBrokers.length > 0) {
+    try {
+      kafka = await openKafkaDoor({
+        settings, pool: ingest.pool, db: database.pool, versions: ingest.versions, registry: metrics, log, defaultUtility: settings.kafkaUtility,
+        rounds: settings.workers * 2, maxHeldBytes: settings.maxInflightMb * 1024 * 1024 / 2,
+      })
+    } catch (err) {
+      await stopWork()
+      throw err
+    }
   }
   const app = buildServer(context, {
     routes: roles.has('api') ? apiRoutes : [],
@@ -105,7 +119,11 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
       return metrics.metrics()
     },
     registry: metrics,
-    ready: () => readiness(database.pool, ingest?.pool ?? null, stopping),
+    ready: async () => {
+      const { ok, reasons } = await readiness(database.pool, ingest?.pool ?? null, stopping)
+      // A partition that stands still, or a broker that is away, does not keep the rest from being done.
+      return { ok, reasons: [...reasons, ...kafka?.reasons() ?? []] }
+    },
   })
   try {
     await app.listen({ host: settings.host, port: settings.port })
@@ -148,9 +166,6 @@ export async function serve(settings: Settings, roles: ReadonlySet<ServeRole>): 
   const engine = await startEngine(settings, roles)
   if (engine.database.firstKey !== null) {
     process.stdout.write(`operator key (shown once, kept in ${settings.meterlineDir}/operator-key): ${engine.database.firstKey}\n`)
-  }
-  if (settings.kafkaBrokers.length > 0) {
-    engine.log.warn('KAFKA_BROKERS does nothing yet: reads come in over HTTP, by file drop and by `meterline load`')
   }
   engine.log.info({ url: engine.url, roles: [...roles] }, 'serving')
   untilStopped(settings, engine)

@@ -17,6 +17,7 @@ import { lockChannels, makeChannels, markShared } from './store/channels.js'
 import { REGISTRY_LOCK } from './store/db.js'
 import { claimId, claimKeys, claimVersions, clean, extendDelivery, insertDeliveries, insertQuarantine, openDeliveries, readReceipt,
   readReceipts, retakeKey, acceptedMsOf, type DeliveryRow, type QuarantineRow } from './store/deliveries.js'
+import { insertDeadLetters, movePositions, partitionId, type DeadLetter, type PositionMove } from './store/kafka-positions.js'
 import { lockMeters } from './store/registers.js'
 import type { Storage } from './store/storage.js'
 import type { NotifySecrets } from './contacts/seal.js'
@@ -64,6 +65,18 @@ export interface Submission {
   raw: (from: number, to: number) => Buffer | null
   /** Run in the transaction after the delivery was written: a replay closes the records it took. */
   after?: (client: pg.PoolClient, deliveryNo: number) => Promise<void>
+  /** Messages of a Kafka partition: its position moves in this transaction, or nothing of them settles. */
+  kafka?: KafkaBatch
+}
+
+/** Where the messages of a submission stood, and what of them goes to the dead topic. */
+export interface KafkaBatch {
+  move: PositionMove
+  /** First offset of the batch that this is a part of. */
+  firstOffset: number
+  deadLetters: DeadLetter[]
+  /** The place of a problem, given by the number of its record, in terms of offsets. */
+  place: (at: string) => string
 }
 
 export type SettleOutcome =
@@ -73,6 +86,8 @@ export type SettleOutcome =
   | { status: 'repeated'; receipt: Receipt }
   /** The idempotency key was known with another body. */
   | { status: 'key-reused' }
+  /** The Kafka partition stands elsewhere or has another owner: nothing of it was settled. */
+  | { status: 'fenced' }
 
 /** What a transaction needs of its process. */
 export interface CommitWorld {
@@ -137,6 +152,7 @@ export async function commitGroup(
 
   const outcomes = new Array<SettleOutcome | undefined>(submissions.length)
   const repeats = await claim(client, utilityId, utility.zone, submissions, outcomes)
+  await fence(client, submissions, outcomes)
   const open = await openDeliveries(client, submissions.filter((s) => s.part > 1).map((s) => s.deliveryId))
   const live = submissions.map((s, i) => ({ s, i, no: open.get(s.deliveryId) ?? numbers[i] }))
     .filter(({ i }) => outcomes[i] === undefined && !repeats.has(i))
@@ -209,6 +225,17 @@ async function claim(
     else await retakeKey(client, utilityId, s.sourceId, s.idempotencyKey!, s.deliveryId)
   }
   return repeats
+}
+
+/** Moves the Kafka positions; submissions of a partition that stands elsewhere are dropped from the commit, the rest settles. */
+async function fence(client: pg.PoolClient, submissions: readonly Submission[], outcomes: (SettleOutcome | undefined)[]): Promise<void> {
+  const moves = new Map<string, PositionMove>()
+  for (const { kafka } of submissions) if (kafka !== undefined) moves.set(partitionId(kafka.move), kafka.move)
+  if (moves.size === 0) return
+  const moved = await movePositions(client, [...moves.values()])
+  submissions.forEach(({ kafka }, i) => {
+    if (kafka !== undefined && !moved.has(partitionId(kafka.move))) outcomes[i] = { status: 'fenced' }
+  })
 }
 
 async function versionsOf(client: pg.PoolClient, submissions: readonly Submission[]): Promise<number[]> {
@@ -382,6 +409,7 @@ async function writeDeliveries(
     // These values have been multiplied: a replay, which would multiply them again, must not find a record.
     if (!s.settings.multiplierApplied) for (const p of late) delete p.record
     const problems = [...e.decoded.problems, ...e.plan.problems, ...late]
+    if (s.kafka !== undefined) for (const p of problems) p.at = s.kafka.place(p.at)
     let quarantined = 0
     let rejected = 0
     for (const p of problems) {
@@ -389,7 +417,7 @@ async function writeDeliveries(
       else {
         quarantined += p.reads
         quarantine.push({
-          sourceId: s.sourceId, deliveryNo: e.deliveryNo, version: e.version, history: s.history, format: s.format, problem: p,
+          sourceId: s.sourceId, deliveryNo: e.deliveryNo, version: p.version ?? e.version, history: s.history, format: s.format, problem: p,
           raw: p.rawFrom !== undefined && p.rawTo !== undefined ? s.raw(p.rawFrom, p.rawTo) : null,
         })
       }
@@ -406,10 +434,13 @@ async function writeDeliveries(
       problems: problems.slice(0, 100).map((p) => ({
         code: p.code, at: clean(p.at), message: clean(p.message), ...(p.help === undefined ? {} : { help: p.help }) })),
       problem_count: problems.length, withdraws: null,
+      ...(s.kafka === undefined ? {} : {
+        kafka_topic: s.kafka.move.topic, kafka_partition: s.kafka.move.partition, first_offset: s.kafka.firstOffset, next_offset: s.kafka.move.next }),
     }
     return row
   })
   await insertQuarantine(client, utilityId, quarantine)
+  await insertDeadLetters(client, entries.flatMap((e) => e.submission.kafka?.deadLetters ?? []))
   const first = rows.filter((r) => r.parts === 1)
   if (first.length > 0) await insertDeliveries(client, first)
   for (const r of rows) if (r.parts > 1) await extendDelivery(client, r)

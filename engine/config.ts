@@ -133,6 +133,8 @@ const schema = Type.Object({
   KAFKA_BROKERS: list('Brokers of the Kafka door; unset: no Kafka', 'host:port pairs with commas between', '^[^\\s,:]+(:\\d{1,5})?$'),
   KAFKA_TOPIC: textWith('meter-reads', 'Topic of reads', { pattern: '^[A-Za-z0-9._-]{1,249}$', rule: 'a topic name: letters, digits, ".", "_" and "-"' }),
   KAFKA_GROUP: textWith('meterline', 'Consumer group'),
+  KAFKA_UTILITY: textWith('default', 'Utility of messages without the header "utility"'),
+  KAFKA_SESSION_SECONDS: integer('A process that the group has not heard of for so long loses its partitions to the others', 1, 1800, 45),
   KAFKA_SECURITY_PROTOCOL: choice('librdkafka security.protocol', ['plaintext', 'ssl', 'sasl_plaintext', 'sasl_ssl'], 'plaintext'),
   KAFKA_SASL_MECHANISM: choice('librdkafka sasl.mechanisms', ['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512', 'OAUTHBEARER', 'GSSAPI'], 'PLAIN'),
   KAFKA_SASL_USERNAME: text('librdkafka sasl.username'),

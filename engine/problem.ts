@@ -21,6 +21,8 @@ export interface RecordProblem extends Problem {
   /** Bytes of the record in the body, [rawFrom, rawTo); absent where it is not one piece. */
   rawFrom?: number
   rawTo?: number
+  /** Version of the record, microseconds, where it is not the delivery's. */
+  version?: number
   /** The record as a canonical JSON block (contract §4), where it could be decoded, for replay. */
   record?: string
 }

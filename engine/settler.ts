@@ -3,6 +3,7 @@ import { commitGroup, RegisterMeters, type CommitWorld, type SettleOutcome, type
 import { databaseTrouble } from './database-trouble.js'
 import { beginRegistryWrite, impatient, inTransaction, isRetryable, isUnavailable, onConnection, type Pool } from './store/db.js'
 import { readReceipt } from './store/deliveries.js'
+import { partitionId } from './store/kafka-positions.js'
 
 /** What became of one submission: settled, or why not. Never a throw, so that one cannot take its group with it. */
 export type SettleResult = SettleOutcome | { status: 'failed'; error: Error }
@@ -41,12 +42,16 @@ export class Settler {
           continue
         }
         if (isUnavailable(err)) return await this.#lookUp(submissions, err as Error)
-        if (submissions.length > 1) {
-          const results: SettleResult[] = []
-          for (const s of submissions) results.push(...await this.settle(utilityId, [s]))
+        const parts = separable(submissions)
+        if (parts.length > 1) {
+          const results = new Array<SettleResult>(submissions.length)
+          for (const part of parts) {
+            const settled = await this.settle(utilityId, part.map((i) => submissions[i]))
+            part.forEach((i, k) => { results[i] = settled[k] })
+          }
           return results
         }
-        return [{ status: 'failed', error: err instanceof Error ? err : new Error(String(err)) }]
+        return submissions.map(() => ({ status: 'failed', error: err instanceof Error ? err : new Error(String(err)) }))
       }
     }
   }
@@ -85,4 +90,16 @@ export class Settler {
           order by name on conflict do nothing`, [utilityId, names, epoch])
     })
   }
+}
+
+/** Indices of the submissions that can settle without each other: each alone, but those of a Kafka partition together. */
+function separable(submissions: readonly Submission[]): number[][] {
+  const parts = new Map<string | number, number[]>()
+  submissions.forEach(({ kafka }, i) => {
+    const key = kafka === undefined ? i : partitionId(kafka.move)
+    const part = parts.get(key)
+    if (part === undefined) parts.set(key, [i])
+    else part.push(i)
+  })
+  return [...parts.values()]
 }

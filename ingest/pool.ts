@@ -36,10 +36,11 @@ export interface PoolOptions {
 
 interface Waiting {
   utilityId: number
-  task: DeliveryTask
+  /** One delivery, or several that settle in one transaction. */
+  tasks: DeliveryTask[]
   /** The receipt after the part before this one. */
   before: Receipt | null
-  resolve: (answer: DeliveryAnswer) => void
+  resolve: (answers: DeliveryAnswer[]) => void
 }
 
 /**
@@ -103,7 +104,15 @@ export class IngestPool {
    */
   submit(utilityId: number, task: DeliveryTask, before: Receipt | null = null): Promise<DeliveryAnswer> {
     return new Promise((resolve) => {
-      this.#queue.push({ utilityId, task, before, resolve })
+      this.#queue.push({ utilityId, tasks: [task], before, resolve: ([answer]) => resolve(answer) })
+      this.#pump()
+    })
+  }
+
+  /** Settles deliveries of one utility in one transaction of their own. Never rejects; answers in the order given. */
+  submitTogether(utilityId: number, tasks: DeliveryTask[]): Promise<DeliveryAnswer[]> {
+    return new Promise((resolve) => {
+      this.#queue.push({ utilityId, tasks, before: null, resolve })
       this.#pump()
     })
   }
@@ -135,7 +144,7 @@ export class IngestPool {
   #pump(): void {
     while (this.#running < this.#slots && this.#queue.length > 0) {
       // In order: a large body that waits is not overtaken for ever by small ones.
-      if (this.#running > 0 && this.#runningBytes + this.#queue[0].task.bytes.byteLength > RUNNING_BYTES) return
+      if (this.#running > 0 && this.#runningBytes + bytesOf(this.#queue[0]) > RUNNING_BYTES) return
       const group = this.#takeGroup()
       this.#running++
       void this.#settle(group)
@@ -145,13 +154,13 @@ export class IngestPool {
   #takeGroup(): Waiting[] {
     const first = this.#queue.shift()!
     const group = [first]
-    if (!isSmall(first.task)) return group
-    let bytes = first.task.bytes.byteLength
+    if (!isSmall(first)) return group
+    let bytes = bytesOf(first)
     for (let i = 0; i < this.#queue.length && group.length < GROUP_DELIVERIES && bytes < GROUP_BYTES;) {
       const w = this.#queue[i]
-      if (w.utilityId === first.utilityId && w.task.history === first.task.history && isSmall(w.task)) {
+      if (w.utilityId === first.utilityId && isSmall(w) && w.tasks[0].history === first.tasks[0].history) {
         group.push(w)
-        bytes += w.task.bytes.byteLength
+        bytes += bytesOf(w)
         this.#queue.splice(i, 1)
       } else i++
     }
@@ -159,15 +168,16 @@ export class IngestPool {
   }
 
   async #settle(group: Waiting[]): Promise<void> {
-    const task: SettleTask = { kind: 'settle', utilityId: group[0].utilityId, deliveries: group.map((w) => w.task) }
+    const task: SettleTask = { kind: 'settle', utilityId: group[0].utilityId, deliveries: group.flatMap((w) => w.tasks) }
     // Taken now: the bytes go to the worker.
-    const parts = group.map(({ task: { deliveryId, bytes }, before }) => ({ deliveryId, bytes: bytes.byteLength, before }))
+    const parts = group.flatMap(({ tasks, before }) => tasks.map(({ deliveryId, bytes }) => ({ deliveryId, bytes: bytes.byteLength, before })))
     const size = parts.reduce((sum, p) => sum + p.bytes, 0)
     this.#runningBytes += size
-    const answer = await this.#run(task, group.map((w) => w.task.bytes))
+    const answer = await this.#run(task, task.deliveries.map((d) => d.bytes))
     this.#runningBytes -= size
     this.#options.metrics.settled(answer, parts)
-    group.forEach((w, i) => w.resolve(answer.deliveries[i]))
+    let taken = 0
+    for (const w of group) w.resolve(answer.deliveries.slice(taken, taken += w.tasks.length))
     if (answer.messages) this.#options.onMessages()
     this.#running--
     this.#pump()
@@ -215,8 +225,12 @@ export function toApiError(answer: DeliveryAnswer): ApiError {
   return new ApiError(e.status, e.code, e.message, e.extra)
 }
 
-function isSmall(task: DeliveryTask): boolean {
-  return task.final && task.part === 1 && task.bytes.byteLength <= SMALL_BYTES
+function bytesOf(waiting: Waiting): number {
+  return waiting.tasks.reduce((sum, { bytes }) => sum + bytes.byteLength, 0)
+}
+
+function isSmall({ tasks }: Waiting): boolean {
+  return tasks.length === 1 && tasks[0].messages === undefined && tasks[0].final && tasks[0].part === 1 && tasks[0].bytes.byteLength <= SMALL_BYTES
 }
 
 /** The worker's built file: run from sources (tests), the build beside them is used. */

@@ -107,7 +107,7 @@ async function settleRows(settler: Settler, pool: Pool, task: ReplayTask, rows: 
     if (result.error instanceof ApiError && result.error.code === 'quarantine-changed') return null
     throw result.error
   }
-  return result.status === 'key-reused' ? null : result.receipt
+  return result.status === 'settled' || result.status === 'repeated' ? result.receipt : null
 }
 
 function add(a: Receipt, b: Receipt): Receipt {

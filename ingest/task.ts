@@ -1,5 +1,6 @@
 import type { FormatState } from './formats/format.js'
 import type { Receipt } from '../engine/receipt.js'
+import type { PositionMove } from '../engine/store/kafka-positions.js'
 
 /** What the main thread hands a worker: bytes (transferred, never copied) and what is known about them. */
 export interface DeliveryTask {
@@ -30,6 +31,28 @@ export interface DeliveryTask {
   state: FormatState | null
   /** SHA-256 of the whole body, hex; null while it is not all here, and where it is these bytes. */
   bodySha256: string | null
+  /** Set where the bytes are messages of a Kafka partition, one after the other. */
+  messages?: MessageFrames
+}
+
+/** How messages of one partition stand in the bytes of a delivery, and what moves with them. */
+export interface MessageFrames {
+  move: PositionMove
+  /** First offset of the batch that these messages are a part of: others of it may have another source or utility. */
+  firstOffset: number
+  /** Per message: where it ends in the bytes, its offset, and the version of its reads that state none, microseconds. */
+  ends: Int32Array
+  offsets: Float64Array
+  versions: Float64Array
+  /** The messages' keys, one after the other, and where each ends; -1 where a message has none. */
+  keys: Uint8Array
+  keyEnds: Int32Array
+  /** Indices of messages without a value. */
+  nulls: number[]
+  /** Headers of the messages that have any, by index: name and base64. */
+  headers: Map<number, [string, string][]>
+  /** These messages cannot be settled, whatever they say: they go to the dead topic with this reason. */
+  refused: { code: string; message: string } | null
 }
 
 export interface SettleTask {
@@ -80,6 +103,8 @@ export interface DeliveryAnswer {
   repeats?: string
   /** Name of the format that was detected: further parts have it too. */
   format: string | null
+  /** Messages of a Kafka batch that go to the dead topic. */
+  deadLetters?: number
 }
 
 export interface TaskAnswer {

@@ -9,11 +9,13 @@ import { Settler, type SettleResult } from '../engine/settler.js'
 import { sourceSettings, type SourceSettings } from '../engine/source-settings.js'
 import { openPool, type Pool } from '../engine/store/db.js'
 import { acceptedMsOf } from '../engine/store/deliveries.js'
+import { partitionId } from '../engine/store/kafka-positions.js'
 import { openStorage } from '../engine/store/storage.js'
 import { withdrawDelivery } from '../engine/withdraw.js'
 import { decodeContext } from './decode-context.js'
 import { detectFormat, type DecodeContext, type Format, type FormatState } from './formats/format.js'
-import type { DeliveryAnswer, DeliveryTask, ErrorAnswer, SettleTask, TaskAnswer, WorkerSettings, WorkerTask } from './task.js'
+import { decodeMessages, kafkaBatch } from './messages.js'
+import type { DeliveryAnswer, DeliveryTask, ErrorAnswer, MessageFrames, SettleTask, TaskAnswer, WorkerSettings, WorkerTask } from './task.js'
 
 /**
  * A worker thread: the whole job from bytes to commit (design §5). Only receipts go back. Up to two tasks run in one
@@ -92,13 +94,17 @@ async function settle(worker: Worker, task: SettleTask): Promise<TaskAnswer> {
       const source = sources.get(d.source)!
       try {
         const prepared = prepare(worker, d, source.sourceId, source.settings, source.zone)
-        answers[index] = { receipt: null, error: null, rest: prepared.rest, state: prepared.state, format: prepared.format }
+        answers[index] = {
+          receipt: null, error: null, rest: prepared.rest, state: prepared.state, format: prepared.format,
+          ...(prepared.submission.kafka === undefined ? {} : { deadLetters: prepared.submission.kafka.deadLetters.length }),
+        }
         submissions.push({ submission: prepared.submission, index })
       } catch (err) {
         answers[index] = { receipt: null, error: errorAnswer(err), rest: null, state: null, format: null }
       }
     })
     decodedAt = performance.now()
+    dropPartial(task.deliveries, answers, submissions)
     if (submissions.length > 0) {
       const results = await worker.settler.settle(task.utilityId, submissions.map((s) => s.submission))
       for (const [k, result] of results.entries()) {
@@ -113,6 +119,25 @@ async function settle(worker: Worker, task: SettleTask): Promise<TaskAnswer> {
   return {
     deliveries: answers, decodeS: (decodedAt - began) / 1000, settleS: (performance.now() - decodedAt) / 1000,
     messages: answers.some((a) => a.receipt !== null && a.receipt.alerts.raised + a.receipt.alerts.retracted > 0),
+  }
+}
+
+/** A Kafka position must not pass over a delivery that could not be prepared: others of its partition do not settle either. */
+function dropPartial(deliveries: readonly DeliveryTask[], answers: DeliveryAnswer[], submissions: { index: number }[]): void {
+  const partition = (d: DeliveryTask): string | null => d.messages === undefined ? null : partitionId(d.messages.move)
+  const failed = new Map<string, ErrorAnswer>()
+  deliveries.forEach((d, i) => {
+    const key = partition(d)
+    const { error } = answers[i]
+    if (key !== null && error !== null) failed.set(key, error)
+  })
+  if (failed.size === 0) return
+  for (let k = submissions.length - 1; k >= 0; k--) {
+    const { index } = submissions[k]
+    const error = failed.get(partition(deliveries[index]) ?? '')
+    if (error === undefined) continue
+    answers[index] = { receipt: null, error, rest: null, state: null, format: null }
+    submissions.splice(k, 1)
   }
 }
 
@@ -137,6 +162,11 @@ function outcome(result: SettleResult): Pick<DeliveryAnswer, 'receipt' | 'error'
           extra: { help: 'Use a new key for a new body.' },
         },
       }
+    case 'fenced':
+      return {
+        receipt: null,
+        error: { status: 409, code: 'partition-fenced', message: 'The partition has another owner or stands elsewhere.', extra: {} },
+      }
     case 'failed':
       return { receipt: null, error: errorAnswer(result.error) }
   }
@@ -151,6 +181,7 @@ interface Prepared {
 
 function prepare(worker: Worker, d: DeliveryTask, sourceId: number, settings: SourceSettings, utilityZone: string | null): Prepared {
   const all = new Uint8Array(d.bytes)
+  if (d.messages !== undefined) return prepareMessages(d, d.messages, all, sourceId, settings, utilityZone)
   const format = detectFormat(d.contentType ?? undefined, d.format ?? undefined, d.fileName ?? undefined, all)
   const context = decodeContext(settings, utilityZone, d)
   let bytes = all
@@ -178,9 +209,32 @@ function prepare(worker: Worker, d: DeliveryTask, sourceId: number, settings: So
   }
 }
 
-/** Decodes a part; what the decoder had to conclude by itself stands in the receipt beside the problems. */
+/** Messages of a Kafka partition: one delivery, which the position moves with. */
+function prepareMessages(
+  d: DeliveryTask, frames: MessageFrames, bytes: Uint8Array, sourceId: number, settings: SourceSettings, utilityZone: string | null,
+): Prepared {
+  const context = decodeContext(settings, utilityZone, d)
+  const decodeAll = (): ReturnType<typeof decodeMessages> => noted(decodeMessages(bytes, frames, d.contentType, context))
+  const decoded = decodeAll()
+  const sha256 = createHash('sha256').update(bytes).digest()
+  return {
+    rest: null, state: null, format: decoded.format,
+    submission: {
+      deliveryId: d.deliveryId, sourceId, settings, kind: 'push', door: d.door, format: decoded.format, history: d.history,
+      idempotencyKey: null, sha256, bodySha256: sha256.toString('hex'), bytes: bytes.length, version: d.version,
+      versionStated: true, part: 1, final: true, decoded, redecode: decodeAll,
+      raw: (from, to) => Buffer.from(bytes.subarray(from, to)), kafka: kafkaBatch(frames, decoded, bytes),
+    },
+  }
+}
+
+/** Decodes a part of a body. */
 function decode(format: Format, bytes: Uint8Array, context: DecodeContext, d: DeliveryTask): ReturnType<Format['decode']> {
-  const decoded = format.decode(bytes, context, d.state, d.final)
+  return noted(format.decode(bytes, context, d.state, d.final))
+}
+
+/** What the decoder had to conclude by itself stands in the receipt beside the problems. */
+function noted<T extends ReturnType<Format['decode']>>(decoded: T): T {
   for (const note of decoded.notes) {
     decoded.problems.push({ code: 'concluded', at: 'body', message: note, outcome: 'rejected', reads: 0,
       help: 'State it in the file, or set it for the source, where this is wrong.' })

@@ -242,6 +242,7 @@ export function batchOf(blocks: readonly PlainBlock[]): ReadBatch {
 export function receiptOf(result: SettleResult): Receipt {
   if (result.status === 'failed') throw result.error
   if (result.status === 'key-reused') throw new Error('the idempotency key was reused')
+  if (result.status === 'fenced') throw new Error('the partition was fenced')
   return result.receipt
 }
 

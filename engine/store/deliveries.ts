@@ -115,15 +115,22 @@ export interface DeliveryRow {
   problems: { code: string; at: string; message: string; help?: string }[]
   problem_count: number
   withdraws: number | null
+  /** Of messages from Kafka: the batch that they were a part of. */
+  kafka_topic?: string
+  kafka_partition?: number
+  first_offset?: number
+  next_offset?: number
 }
 
 const COUNTS = ['received', 'stored', 'duplicate', 'corrected', 'outranked', 'quarantined', 'rejected', 'snapped', 'rounded',
   'alerts_raised', 'alerts_retracted', 'problem_count']
 const COLUMNS = ['delivery_id', 'accepted_at', 'delivery_no', 'utility_id', 'source_id', 'kind', 'door', 'format', 'history',
-  'idempotency_key', 'bytes', 'version', 'complete', 'parts', 'problems', 'withdraws', ...COUNTS]
+  'idempotency_key', 'bytes', 'version', 'complete', 'parts', 'problems', 'withdraws',
+  'kafka_topic', 'kafka_partition', 'first_offset', 'next_offset', ...COUNTS]
 const TYPES: Record<string, string> = {
   delivery_id: 'uuid', accepted_at: 'timestamptz', kind: 'text', door: 'text', format: 'text', history: 'boolean',
   idempotency_key: 'text', complete: 'boolean', problems: 'jsonb', utility_id: 'int', source_id: 'int', parts: 'int',
+  kafka_topic: 'text', kafka_partition: 'int',
 }
 
 /** Writes the rows of deliveries that begin with this commit. */

@@ -40,6 +40,11 @@ export class JsonBody {
     return end > limit ? -1 : end
   }
 
+  /** The record that read() read. */
+  get record(): JsonRecord {
+    return this.#record
+  }
+
   /** Hands the record that read() read to the sink. */
   deliver(where: RecordPlace): void {
     this.#record.deliver(where)

@@ -1,0 +1,84 @@
+import type { Message, LibrdKafkaError } from 'node-rdkafka'
+import type { PartitionBook } from './kafka-book.js'
+import type { KafkaClient } from './kafka-client.js'
+import type { HeldMessage } from './kafka-round.js'
+import type { IngestPool } from './pool.js'
+
+export interface FetcherOptions {
+  client: KafkaClient
+  book: PartitionBook<HeldMessage>
+  pool: IngestPool
+  /** Bytes and messages held, waiting and in flight, from which on nothing more is fetched. */
+  maxHeldBytes: number
+  maxWaiting: number
+  onMessages: (messages: Message[]) => void
+  onFault: (err: LibrdKafkaError) => void
+  /** Fetching pauses at the memory bound, or goes on. */
+  onPause: (paused: boolean) => void
+}
+
+/** What a message costs beside its value, key and headers: the objects around them. */
+const MESSAGE_COST = 400
+const FETCH_MESSAGES = 10_000
+const FETCH_BYTES = 8 * 1024 * 1024
+/** Without a fetch for so long, partitions are paused and the client asked all the same: the group must hear of us. */
+const POLL_MS = 3000
+
+/** Asks the client for messages, one question at a time, within the memory bound. */
+export class KafkaFetcher {
+  readonly #options: FetcherOptions
+  /**
+   * A question is open. Positions are set in between questions only: the answer to one that was open could hold messages
+   * from before and from after, and those from before would be taken for the first of what comes.
+   */
+  isOpen = false
+  isPaused = false
+  #lastMs = -Infinity
+  /** Of late, for how many to ask. */
+  #messageCost = 1000
+  #reserved = 0
+
+  constructor(options: FetcherOptions) {
+    this.#options = options
+  }
+
+  /** Notes what the messages of an answer cost. */
+  weigh(messages: Message[]): HeldMessage[] {
+    let cost = 0
+    const held = messages as (Message & { cost: number })[]
+    for (const message of held) {
+      // Held twice while it settles: as the client gave it, and as the worker has it.
+      message.cost = 2 * message.size + MESSAGE_COST
+      cost += message.cost
+    }
+    if (held.length > 0) this.#messageCost = Math.max(MESSAGE_COST, (this.#messageCost + cost / held.length) / 2)
+    return held as unknown as HeldMessage[]
+  }
+
+  /** Keeps what the pool knows of our memory in step. @returns false while the bound does not leave room for what is held */
+  reserve(): boolean {
+    const { pool, book } = this.#options
+    if (book.cost < this.#reserved) pool.release(this.#reserved - book.cost)
+    else if (book.cost > this.#reserved && !pool.reserve(book.cost - this.#reserved)) return false
+    this.#reserved = book.cost
+    return true
+  }
+
+  /** Asks for more where no question is open. @returns milliseconds after which to try again, where nothing is asked now */
+  fetch(nowMs: number): number | undefined {
+    if (this.isOpen) return undefined
+    const { client, book, maxHeldBytes, maxWaiting, onMessages, onFault } = this.#options
+    const room = maxHeldBytes - book.cost
+    const isHungry = this.reserve() && room > 0 && book.waiting < maxWaiting
+    if (!isHungry && nowMs - this.#lastMs < POLL_MS) return POLL_MS
+    if (isHungry === this.isPaused) {
+      this.isPaused = !isHungry
+      this.#options.onPause(this.isPaused)
+    }
+    this.isOpen = true
+    this.#lastMs = nowMs
+    const max = isHungry ? Math.max(1, Math.min(FETCH_MESSAGES, Math.floor(Math.min(room, FETCH_BYTES) / this.#messageCost))) : 1
+    client.fetch(max).then(onMessages, onFault)
+    return undefined
+  }
+}
