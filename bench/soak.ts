@@ -19,6 +19,9 @@ by default all but those that replace the process, whose memory is the thing wat
 const REPLACES: readonly Fault[] = ['kill-program', 'stop-program']
 const METERS_PER_PUSH = 100
 const SAMPLE_MS = 2000
+const RULES = 'Rules: the first quarter is warm-up. RSS drifts where its least-squares slope over the rest comes to more than 15 % of its median and ' +
+  'more than 40 MB in that time; event-loop delay where its median in the last quarter is above twice that of the second plus 20 ms; ' +
+  'the database where the last half takes more than 1.5 times the bytes per push of the whole after warm-up; the load where pushes wait at the end.'
 
 const { values } = parseArgs({
   options: {
@@ -139,10 +142,6 @@ async function compare(load: SoakLoad): Promise<string[]> {
   const same = is.reads === reads && is.wh === wh && is.load === wh
   return same ? [] : [`stored are ${is.reads} reads of ${is.wh} Wh (load ${is.load} Wh), acknowledged ${reads} of ${wh} Wh`]
 }
-
-const RULES = 'Rules: the first quarter is warm-up. RSS drifts where its least-squares slope over the rest comes to more than 15 % of its median and ' +
-  'more than 40 MB in that time; event-loop delay where its median in the last quarter is above twice that of the second plus 20 ms; ' +
-  'the database where the last half takes more than 1.5 times the bytes per push of the whole after warm-up; the load where pushes wait at the end.'
 
 /** What drifts, by the rules above. */
 function judge(samples: readonly Sample[], load: SoakLoad): string[] {
