@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { alertDelay } from './alert-delay.js'
 import { explain } from './explain.js'
 import { httpDayBlocks } from './http-day-blocks.js'
 import { describeMachine } from './machine.js'
@@ -15,6 +16,7 @@ const SCENARIOS: Record<string, Scenario> = {
   'small-pushes': smallPushes,
   'usage-api': usageApi,
   explain,
+  'alert-delay': alertDelay,
 }
 
 const USAGE = `node dist/bench/run.js [scenario…] [--samples N] [--set NAME=VALUE]… [--node-arg=ARG]… [--keep]

@@ -13,7 +13,7 @@ export interface DayChart {
 }
 
 const WIDTH = 552
-const HEIGHT = 200
+const HEIGHT = 240
 /** Sharp on screens of two dots a pixel, at about 20 KB. */
 const ZOOM = 2
 
@@ -23,11 +23,11 @@ let font: string | undefined
 export function chartSvg(chart: DayChart): string {
   const drawn = echarts.init(null, null, { renderer: 'svg', ssr: true, width: WIDTH, height: HEIGHT })
   try {
-    const axis = { color: '#4a5866', fontFamily: 'DejaVu Sans', fontSize: 11 }
+    const axis = { color: '#4a5866', fontFamily: 'DejaVu Sans', fontSize: 14 }
     drawn.setOption({
       animation: false,
       backgroundColor: '#ffffff',
-      grid: { left: 44, right: 12, top: 26, bottom: 26 },
+      grid: { left: 48, right: 14, top: 32, bottom: 32 },
       xAxis: {
         type: 'category', data: [...chart.labels], axisTick: { show: false }, axisLine: { lineStyle: { color: '#8795a1' } },
         axisLabel: { ...axis, interval: 5 } },
