@@ -49,6 +49,8 @@ export interface Outbox {
 }
 
 const HOUR_MS = 3_600_000
+/** Messages leased ahead, for each that may be under way. */
+const AHEAD = 4
 /** How often the end of an attempt is written while the database cannot be reached, over about half a minute. */
 const RECORD_TRIES = 10
 
@@ -63,6 +65,11 @@ export function startOutbox(options: OutboxOptions): Outbox {
   const { leaseMs = 15_000 } = options
   const underWay = new Set<Promise<void>>()
   const leases = new Map<Promise<void>, string>()
+  /** Leased, and not begun. */
+  const waiting: { parcel: Parcel; lease: string }[] = []
+  let lostSoughtAt = -Infinity
+  /** The last look found nothing more that is due. */
+  let isDry = false
   const stopping = new AbortController()
   let wakeUp = new AbortController()
 
@@ -197,13 +204,31 @@ export function startOutbox(options: OutboxOptions): Outbox {
   }
 
   async function look(): Promise<void> {
-    await giveUpLostHandOvers(pool, new Date(now()))
-    while (!stopping.signal.aborted && underWay.size < concurrency) {
+    if (now() - lostSoughtAt >= pollMs) {
+      lostSoughtAt = now()
+      await giveUpLostHandOvers(pool, new Date(now()))
+    }
+    for (;;) {
+      while (!stopping.signal.aborted && underWay.size < concurrency) {
+        const next = waiting.shift()
+        if (next === undefined) break
+        start(next.parcel, next.lease)
+      }
+      // Leased some ahead: one statement for many messages, and a sender that is free need not wait for it.
+      if (stopping.signal.aborted || waiting.length > 0 || isDry) return
       const lease = randomUUID()
-      const free = concurrency - underWay.size
-      const messages = await leaseMessages(pool, lease, free, new Date(now()), new Date(now() + leaseMs))
-      for (const parcel of await sort(messages, lease)) start(parcel, lease)
-      if (messages.length < free) return
+      const messages = await leaseMessages(pool, lease, concurrency * AHEAD, new Date(now()), new Date(now() + leaseMs))
+      for (const parcel of await sort(messages, lease)) waiting.push({ parcel, lease })
+      isDry = messages.length === 0
+      if (isDry) return
+    }
+  }
+
+  /** Gives back what was leased and not begun. */
+  async function release(): Promise<void> {
+    const at = new Date(now())
+    for (const { parcel, lease } of waiting.splice(0)) {
+      await endAttempt(pool, parcel.messages.map((m) => m.message_id), lease, { event: 'deferred', nextAt: at, error: null, isCounted: false }, at)
     }
   }
 
@@ -212,6 +237,7 @@ export function startOutbox(options: OutboxOptions): Outbox {
     while (!stopping.signal.aborted) {
       // Made before the look: a wake-up during it is not lost.
       wakeUp = new AbortController()
+      isDry = false
       try {
         await look()
         isTroubled = false
@@ -229,8 +255,8 @@ export function startOutbox(options: OutboxOptions): Outbox {
   }
 
   const heart = setInterval(() => {
-    if (leases.size === 0) return
-    renewLeases(pool, [...new Set(leases.values())], new Date(now() + leaseMs))
+    if (leases.size + waiting.length === 0) return
+    renewLeases(pool, [...new Set([...leases.values(), ...waiting.map((w) => w.lease)])], new Date(now() + leaseMs))
       .catch((err: unknown) => log.warn({ err }, 'the leases of messages under way were not renewed'))
   }, leaseMs / 3)
   const running = run()
@@ -240,6 +266,7 @@ export function startOutbox(options: OutboxOptions): Outbox {
       stopping.abort()
       wake()
       await running
+      await release().catch((err: unknown) => log.warn({ err }, 'what was leased and not begun is sent when its lease runs out'))
       await Promise.all(underWay)
       clearInterval(heart)
       transport.close()
