@@ -64,6 +64,7 @@ async function ok<T = Record<string, unknown>>(...args: Parameters<typeof call>)
 
 const consent = { categories: ['usage', 'service', 'billing'], text: 'Tell me.', via: 'paper form' }
 async function bring(channel: 'email' | 'sms', address: string, to = account): Promise<string> {
+  nowMs += 1000
   await ok('operator', 'PUT', '/v1/contacts', { contacts: [{ account: to, channel, address, consent, verifiedAt: '2024-01-01T00:00:00Z' }] })
   const { items } = await ok<{ items: { id: string; channel: string }[] }>('portal', 'GET', `/v1/accounts/${to}/contacts`)
   return items.filter((c) => c.channel === channel).at(-1)!.id
