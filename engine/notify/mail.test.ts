@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { dayNumber } from '../time/text.js'
 import { getZone } from '../time/zone.js'
 import { chartPng } from './chart-image.js'
-import { alertContent, correctionContent, type MessageContent } from './content.js'
+import { alertContent, type MessageContent } from './content.js'
 import { mailHtml } from './mail-html.js'
 import { digestView, messageView, type MessageView, type RenderContext } from './render.js'
 
@@ -30,7 +30,7 @@ const chart = { alt: 'Chart of your use by the hour on July 1, 2026. The most wa
 const mails: [string, MessageView, boolean][] = [
   ['alert', messageView(content, context), true],
   ['alert-es', messageView(content, { ...context, language: 'es' }), true],
-  ['correction', messageView({ ...content, t: 'correction' } as ReturnType<typeof correctionContent>, context), false],
+  ['correction', messageView({ ...content, t: 'correction' } as MessageContent, context), false],
   ['digest', digestView([content, content, content], context), false],
   ['code', messageView({ t: 'code', code: '123456', minutes: 10 }, { ...context, unsubscribeUrl: null }), false],
 ]
@@ -60,7 +60,7 @@ describe.skipIf(chromium === undefined)(chromium === undefined ? 'mails in a bro
         try {
           await page.setContent(mailHtml(view, hasChart ? chart : null, source), { waitUntil: 'load' })
           await page.addScriptTag({ path: createRequire(import.meta.url).resolve('axe-core/axe.min.js') })
-          const found = await page.evaluate('axe.run(document, { resultTypes: ["violations"] })') as { violations: { id: string; nodes: { html: string }[] }[] }
+          const found = await page.evaluate<{ violations: { id: string; nodes: { html: string }[] }[] }>('axe.run(document, { resultTypes: ["violations"] })')
           expect(found.violations.map((v) => [v.id, v.nodes[0].html])).toEqual([])
           // Nothing sticks out: no sideways scrolling on a small telephone.
           expect(await page.evaluate('document.documentElement.scrollWidth')).toBeLessThanOrEqual(width)
