@@ -10,7 +10,7 @@ import { parseFaults } from './fixtures/simulator.js'
 
 const USAGE = `meterline serve [--roles ingest,api,notify,console]
 meterline migrate [--to-timescale]   the second moves an installation on plain partitions to hypertables
-meterline register PATH…            accounts… and meters… files, CSV, JSON or NDJSON
+meterline register PATH…            rates…, accounts… and meters… files: CSV, JSON or NDJSON; rates in JSON
 meterline load PATH… [--utility U] [--source S] [--format F] [--mapping M] [--zone Z] [--meter M] [--history] [--json]
 meterline withdraw DELIVERY
 meterline replay [--reason R] [--source S]

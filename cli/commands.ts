@@ -3,6 +3,9 @@ import { basename } from 'node:path'
 import { SingleBar } from 'cli-progress'
 import { Registry } from 'prom-client'
 import type { Settings } from '../engine/config.js'
+import { ApiError } from '../engine/problem.js'
+import { parseRate, type RateRecord } from '../engine/rates/schema.js'
+import { putRate } from '../engine/rates/store.js'
 import type { Receipt } from '../engine/receipt.js'
 import { applyAccounts } from '../engine/registry/accounts.js'
 import { applyMeters } from '../engine/registry/meters.js'
@@ -14,7 +17,7 @@ import { findUtility, type UtilityRecord } from '../engine/utilities.js'
 import { uuidv7 } from '../engine/uuid.js'
 import type { IngestPool } from '../ingest/pool.js'
 import { runSimulation, type SimulationOptions } from '../fixtures/simulate.js'
-import { remoteServer } from './client.js'
+import { remoteServer, ServerError } from './client.js'
 import { DEFAULT_UTILITY, openDatabase, openLog, startIngest, type Database } from './runtime.js'
 
 /** Works on the database of the settings, and closes it. */
@@ -61,12 +64,16 @@ async function moveStorage(settings: Settings): Promise<void> {
   process.stderr.write(`moved and verified: ${moved.channel_day} day blocks, ${moved.system_load} hours of load\n`)
 }
 
-/** `meterline register PATH…`: files named accounts… or meters…, whatever their format. @returns 2 when a record was refused */
+/**
+ * `meterline register PATH…`: files named accounts… or meters…, whatever their format, and rates… in JSON.
+ * @returns 2 when a record was refused
+ */
 export async function registerCommand(settings: Settings, paths: readonly string[], utility: string | null): Promise<number> {
   const client = remoteServer(settings)
-  const files = paths.map((path) => ({ path, kind: kindOf(path), bytes: readFileSync(path) }))
+  const refusedRates = await registerRates(settings, paths.filter(isRates), utility)
+  const files = paths.filter((path) => !isRates(path)).map((path) => ({ path, kind: kindOf(path), bytes: readFileSync(path) }))
     .sort((a, b) => a.kind < b.kind ? -1 : a.kind > b.kind ? 1 : 0)
-  let refused = 0
+  let refused = refusedRates
   const report = (path: string, receipt: RegistryReceipt): void => {
     print({ file: path, ...receipt })
     refused += receipt.rejected
@@ -76,7 +83,7 @@ export async function registerCommand(settings: Settings, paths: readonly string
       report(f.path, await client.send<RegistryReceipt>('PUT', `/v1/${f.kind}`, f.bytes, { 'content-type': typeOf(f.path) }))
     }
     client.close()
-  } else {
+  } else if (files.length > 0) {
     await onDatabase(settings, async (database) => {
       const { utilityId } = await utilityOf(database, utility)
       const options = { actor: 'cli', secrets: { secretKey: database.secretKey } }
@@ -89,6 +96,55 @@ export async function registerCommand(settings: Settings, paths: readonly string
     })
   }
   return refused > 0 ? 2 : 0
+}
+
+function isRates(path: string): boolean {
+  return basename(path).toLowerCase().startsWith('rate')
+}
+
+/** Rates from JSON files: an array of {"rate","name","versions"}. @returns how many were refused */
+async function registerRates(settings: Settings, paths: readonly string[], utility: string | null): Promise<number> {
+  let refused = 0
+  for (const path of paths) {
+    const rates = readRates(path)
+    const done: { rate: string; outcome: string }[] = []
+    const put = async (write: (id: string, record: RateRecord) => Promise<string>): Promise<void> => {
+      for (const { id, record } of rates) {
+        try {
+          done.push({ rate: id, outcome: await write(id, record) })
+        } catch (err) {
+          if (!(err instanceof ApiError) && !(err instanceof ServerError)) throw err
+          refused++
+          done.push({ rate: id, outcome: err.message })
+        }
+      }
+    }
+    const client = remoteServer(settings)
+    if (client === null) {
+      await onDatabase(settings, async (database) => {
+        const { utilityId } = await utilityOf(database, utility)
+        await put((id, record) => putRate(database.pool, utilityId, id, record, 'cli'))
+      })
+    } else {
+      await put(async (id, record) => {
+        await client.send('PUT', `/v1/rates/${encodeURIComponent(id)}`, Buffer.from(JSON.stringify(record)), { 'content-type': 'application/json' })
+        return 'written'
+      })
+      client.close()
+    }
+    print({ file: path, rates: done })
+  }
+  return refused
+}
+
+function readRates(path: string): { id: string; record: RateRecord }[] {
+  const value: unknown = JSON.parse(readFileSync(path, 'utf8'))
+  if (!Array.isArray(value)) throw new Error(`${path}: a file of rates is a JSON array of {"rate","name","versions"}`)
+  return value.map((entry: unknown, i) => {
+    const { rate: id, ...record } = entry as { rate?: unknown }
+    if (typeof id !== 'string' || id === '') throw new Error(`${path}: record ${i + 1} has no "rate", which is its id`)
+    return { id, record: parseRate(record, `${path} record ${i + 1} `) }
+  })
 }
 
 /** Reads that waited in quarantine for a meter that is registered now. */

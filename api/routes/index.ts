@@ -13,6 +13,7 @@ import { noticeRoutes } from './notices.js'
 import { openNotifyRoutes } from './open.js'
 import { preferenceRoutes } from './preferences.js'
 import { quarantineRoutes } from './quarantine.js'
+import { rateRoutes } from './rates.js'
 import { registryRoutes } from './registry.js'
 import { sourceRoutes } from './sources.js'
 import { summaryRoutes } from './summary.js'
@@ -25,7 +26,7 @@ import { webhookRoutes } from './webhooks.js'
 
 /** Access, registry and deliveries. */
 export const adminRoutes: readonly RouteModule[] = [
-  utilityRoutes, keyRoutes, tokenRoutes, registryRoutes, sourceRoutes, deliveryRoutes, quarantineRoutes, auditRoutes,
+  utilityRoutes, keyRoutes, tokenRoutes, registryRoutes, rateRoutes, sourceRoutes, deliveryRoutes, quarantineRoutes, auditRoutes,
 ]
 
 /** Every route of the API but the doors of ingest, for buildServer. */

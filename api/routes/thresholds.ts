@@ -58,7 +58,7 @@ export function thresholdRoutes(app: FastifyInstance, context: ApiContext): void
   app.post<{ Params: { account: string }; Body: Static<typeof NewThreshold> }>('/v1/accounts/:account/thresholds', {
     config: {
       roles: WRITERS, member: true,
-      problems: ['kind-unsupported', 'invalid-limit', 'invalid-combination', 'invalid-params', 'unknown-meter', 'unknown-contact', 'too-many-thresholds'],
+      problems: ['kind-unsupported', 'invalid-limit', 'invalid-combination', 'invalid-params', 'unknown-meter', 'unknown-contact', 'too-many-thresholds', 'no-rate', 'unknown-tou-period'],
     },
     schema: {
       operationId: 'createThreshold', tags: ['alerts'], summary: 'Make a threshold', body: NewThreshold, response: { 201: Threshold } },

@@ -1,12 +1,15 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { Type, type Static } from 'typebox'
+import { ApiError } from '../../engine/problem.js'
 import { Flow } from '../../engine/read-batch.js'
 import type { Client } from '../../engine/store/db.js'
 import { periodOf } from '../../engine/time/billing.js'
 import { instantText } from '../../engine/time/text.js'
 import { getZone } from '../../engine/time/zone.js'
 import { countsAnswer, seriesAnswers, stampAnswer, totalsAnswer, usageCsv } from '../../engine/usage/answer.js'
+import { bucketsOf } from '../../engine/usage/buckets.js'
 import { compareUsage } from '../../engine/usage/compare.js'
+import { costOf, type CostAnswer } from '../../engine/usage/cost.js'
 import { newestHeld, newestOf } from '../../engine/usage/newest.js'
 import { checkSize, rangeOf } from '../../engine/usage/range.js'
 import {
@@ -44,6 +47,7 @@ const meterQuery = {
 const MeterUsageQuery = Type.Object(meterQuery)
 const AccountUsageQuery = Type.Object({
   ...meterQuery,
+  cost: Type.Optional(Type.Boolean({ description: 'By the account\'s rate; at resolution billing, month or day.' })),
   by: Type.Optional(words(['account', 'meter'])),
 })
 type UsageQuery = Static<typeof AccountUsageQuery>
@@ -66,6 +70,19 @@ const Series = Type.Object({
     ...countSchemas, periodSource: Type.Optional(Type.String()) }))),
 })
 
+const Cost = Type.Object({
+  start: Type.String(), end: Type.String(),
+  amount: nullable(Type.Number({ description: 'The sum of the lines, each rounded half away from zero to the currency\'s smallest unit' })),
+  currency: Type.String(),
+  status: Type.String({ description: 'final, to-date, incomplete, unavailable' }),
+  reason: nullable(Type.String({ description: 'Why it is unavailable: no-rate, interval-too-long, not-a-billing-period, period-charges, no-reads' })),
+  estimated: Type.Integer(), missing: Type.Integer(),
+  rates: Type.Array(Type.Object({ rate: Type.String(), version: Type.String() })),
+  lines: Type.Array(Type.Object({
+    kind: Type.String(), name: Type.String(), quantity: Type.Number(), unit: Type.String(), price: Type.Number(), amount: Type.Number(),
+    rate: Type.String(), version: Type.String() })),
+})
+
 const UsageSchema = Type.Object({
   account: Type.Optional(Type.String()),
   meter: Type.Optional(Type.String()),
@@ -81,6 +98,7 @@ const UsageSchema = Type.Object({
   periodSource: Type.Optional(Type.String({ description: 'cis, billingDay or calendar, where the range is the running period.' })),
   total: TotalSchema,
   series: Type.Array(Series),
+  cost: Type.Optional(Type.Array(Cost, { description: 'One per period, in their order.' })),
   compare: Type.Optional(Type.Object({
     kind: Type.String(), from: Type.String(), to: Type.String(), total: nullable(TotalSchema),
     expected: Type.Optional(Type.Integer()), present: Type.Optional(Type.Integer()),
@@ -88,7 +106,7 @@ const UsageSchema = Type.Object({
     series: nullable(Type.Array(Series)), reason: nullable(Type.String()) })),
 })
 
-const PROBLEMS = ['invalid-range', 'range-too-large', 'invalid-instant', 'not-acceptable']
+const PROBLEMS = ['cost-undefined', 'invalid-range', 'range-too-large', 'invalid-instant', 'not-acceptable']
 
 /** Usage of accounts and meters (contract §6). */
 export function usageRoutes(app: FastifyInstance, context: ApiContext): void {
@@ -101,7 +119,7 @@ export function usageRoutes(app: FastifyInstance, context: ApiContext): void {
   }, async (request, reply) => {
     const account = await requireAccount(context, request.principal, request.params.account)
     return answerUsage(context, request, reply, { account: account.account }, request.query.by ?? 'account', account.zone,
-      (db) => loadAccountSubject(db, getZone(account.zone), account.accountId, account.row.billing_day))
+      (db) => loadAccountSubject(db, getZone(account.zone), account.accountId, account.row.billing_day), account)
   })
 
   app.get<{ Params: { meter: string }; Querystring: Static<typeof MeterUsageQuery> }>('/v1/meters/:meter/usage', {
@@ -117,10 +135,22 @@ export function usageRoutes(app: FastifyInstance, context: ApiContext): void {
   })
 }
 
+/** @throws ApiError 422 `cost-undefined` where no cost is told at the resolution, or of a past state */
+async function costAnswer(
+  db: Client, { zone, cycle }: Subject, { resolution, fromS, toS, nowS, asOf }: UsageRequest, { accountId, utilityId }: { accountId: number; utilityId: number },
+): Promise<CostAnswer[]> {
+  if (resolution === 'interval' || resolution === 'hour' || asOf !== null) {
+    throw new ApiError(422, 'cost-undefined', 'A cost is told at resolution billing, month or day, and of the present state.', { at: '/cost', in: 'query' })
+  }
+  const { rows: [{ currency }] } = await db.query<{ currency: string }>('select currency from utility where utility_id = $1', [utilityId])
+  const buckets = bucketsOf(resolution, fromS, toS, zone, cycle)
+  return costOf(db, { utilityId, accountId, zone, cycle, currency, nowS, resolution, buckets })
+}
+
 async function answerUsage(
   context: ApiContext, request: FastifyRequest<{ Querystring: UsageQuery }>, reply: FastifyReply,
   subjectOf: { account: string } | { meter: string }, by: 'account' | 'meter', zoneName: string,
-  load: (db: Client) => Promise<Subject>,
+  load: (db: Client) => Promise<Subject>, billed?: { accountId: number; utilityId: number },
 ): Promise<FastifyReply> {
   const { query } = request
   const csv = wantsCsv(request)
@@ -158,6 +188,7 @@ async function answerUsage(
       ...(isRunning ? { periodSource: periodOf(zone.dayOf(range.fromS), subject.cycle).source } : {}),
       total: totalsAnswer(result.totals),
       series: seriesAnswers(result, zone),
+      ...(query.cost === true && billed !== undefined ? { cost: await costAnswer(db, subject, asked, billed) } : {}),
       ...(query.compare === undefined ? {} : { compare: await compareUsage(db, subject, asked, query.compare) }),
     })
   })

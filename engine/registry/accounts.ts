@@ -3,7 +3,9 @@ import { writeAudit } from '../audit.js'
 import type { NotifySecrets } from '../contacts/seal.js'
 import type { Problem } from '../problem.js'
 import { afterRegistryChange } from '../registry-effects.js'
+import { writeAccountRates } from '../rates/store.js'
 import type { Pool, Queryable } from '../store/db.js'
+import { parseDay } from '../time/text.js'
 import { getZone } from '../time/zone.js'
 import { RecordRefused, emptyReceipt, reject, type RegistryReceipt } from './receipt.js'
 import type { RawRecord } from './records.js'
@@ -54,10 +56,12 @@ export async function applyAccounts(
     if (created.length + changed.length === 0) return { changed: false, result }
     await insert(client, utilityId, epoch, created)
     await update(client, epoch, changed)
+    const isRated = (s: AccountState): boolean => !isDeepStrictEqual(s.before?.rate ?? null, s.now?.rate ?? null)
+    await writeAccountRates(client, utilityId, [...created, ...changed].filter(isRated).map((s) => ({ account: s.id, rate: s.now?.rate ?? null })))
     await afterRegistryChange(client, {
       utilityId, epoch, moves: [], roleChanges: [],
-      // A new account has no reads yet; only the billing day moves totals that alerts were judged by.
-      accountIds: changed.filter((s) => s.before?.billing_day !== s.now?.billing_day).map((s) => s.accountId ?? -1),
+      // A new account has no reads yet; only the billing day and the rate move totals that alerts were judged by.
+      accountIds: changed.filter((s) => s.before?.billing_day !== s.now?.billing_day || isRated(s)).map((s) => s.accountId ?? -1),
     }, options.secrets)
     const written = [...created, ...changed].map((s) => s.id)
     await writeAudit(client, {
@@ -75,6 +79,9 @@ function check(raw: RawRecord): Checked {
   try {
     const record = checkAccount(raw.value, raw.place)
     if (typeof record.zone === 'string') checkZoneOf(record.zone, raw.place)
+    if (record.rate !== undefined && record.rate !== null && parseDay(record.rate.from.slice(0, 10)) === undefined) {
+      throw new RecordRefused('invalid-record', `${raw.place} /rate/from`, 'The rate is from a local date on, such as 2026-10-01.')
+    }
     return { record }
   } catch (err) {
     if (!(err instanceof RecordRefused)) throw err

@@ -3,6 +3,7 @@ import type { NotifySecrets } from '../contacts/seal.js'
 import { groupBy } from '../group-by.js'
 import { announce, type Announcement } from '../notify/announce.js'
 import type { AlertSnapshot } from '../notify/content.js'
+import { loadRateBook, type RateBook } from '../rates/book.js'
 import { Flow } from '../read-batch.js'
 import type { Queryable } from '../store/db.js'
 import type { Zone } from '../time/zone.js'
@@ -116,13 +117,19 @@ async function evaluate(
   const segments = await segmentsOf(db, cases.map((c) => c.threshold.accountId))
   const measurement = await measure({
     db, zone, nowS, segments, settleS: context.settleS ?? 0, isMeasuredOnly: !thresholds[0].alertOnEstimates,
-    touOf: () => () => true,
+    rates: await ratesFor(db, context, cases),
   }, cases)
-  const measured = cases.map((c) => ({ c, m: measurement.of(c) }))
+  const measured = cases.map((c) => ({ c, m: measurement.of(c) })).filter(({ m }) => context.judged !== undefined || !m.isForSchedule)
   const result = await write(db, context, measured, measurement.crossings)
   return { ...result, waiting: measured.flatMap(({ c, m }) => m.againAtS === null || c.mode === 'void' ? [] : [{
     accountId: c.threshold.accountId, startDay: c.period.startDay, endDay: c.period.endDay, againAtS: m.againAtS,
     history: mode === 'quiet' }]) }
+}
+
+/** The rates of those accounts that have a threshold which depends on one. */
+function ratesFor(db: Queryable, { utilityId, zone }: EvaluationContext, cases: readonly Case[]): Promise<RateBook> {
+  return loadRateBook(db, utilityId, zone, cases.flatMap(({ threshold: { accountId, kind, touPeriod } }) =>
+    touPeriod !== null || kindInfo(kind).watches === 'account' ? [accountId] : []))
 }
 
 async function loadAlertsOf(db: Queryable, periods: [string, Period[]][], all: boolean): Promise<Map<string, AlertRow[]>> {

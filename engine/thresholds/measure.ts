@@ -2,10 +2,12 @@ import { Flow } from '../read-batch.js'
 import type { DaySpan } from '../time/billing.js'
 import { dayText, instantText } from '../time/text.js'
 import { projectedDays, projectUsage, LOOK_BACK_DAYS, type PastDay } from '../usage/projection.js'
+import type { RateBook } from '../rates/book.js'
 import type { Case } from './cases.js'
 import { crossingOf } from './crossing.js'
 import { compareExact, exactNumber, parseExact, ZERO, type Exact } from './exact.js'
 import { hourStart, kindInfo } from './kinds.js'
+import { measureCosts } from './measure-cost.js'
 import { eachReadings, expectedReads, type Reading, type ReadingQuestion } from './readings.js'
 import { demandOf, exactOf, hourSums, totalOf, type SlotSum } from './slots.js'
 import { unusualLevel, WEEKS } from './unusual.js'
@@ -24,6 +26,8 @@ export interface Measured {
   readonly isTold: boolean
   /** Epoch seconds at which to look again, where time alone may change the finding; null: only new reads can. */
   readonly againAtS: number | null
+  /** Only the schedule may judge it, though its kind is judged in settling elsewhere. */
+  readonly isForSchedule: boolean
   /** Too late to be told of for the first time. */
   readonly isLate: boolean
   readonly usage: PeriodUsage
@@ -36,13 +40,12 @@ export interface Measured {
   readonly usual: { readonly value: string; readonly days: number } | null
 }
 
-const PLAIN = { isLate: false, detail: null, range: null, usual: null } as const
+export const PLAIN = { isLate: false, isForSchedule: false, detail: null, range: null, usual: null } as const
 
 export interface MeasureContext extends BookContext {
   /** How long after a period's end its reads are waited for, seconds. */
   readonly settleS: number
-  /** Which slots lie in a time-of-use period of the account's rate. */
-  readonly touOf: (accountId: number, touPeriod: string) => (startS: number, intervalS: number) => boolean
+  readonly rates: RateBook
 }
 
 export interface Measurement {
@@ -56,7 +59,8 @@ export async function measure(context: MeasureContext, cases: readonly Case[]): 
   const found = new Map<Case, Measured>()
   const bySlots = cases.filter(needsSlots)
   await measureSlots(context, bySlots, found)
-  const bySums = cases.filter((c) => !needsSlots(c))
+  await measureCosts(context, cases.filter(isOfBill), found)
+  const bySums = cases.filter((c) => !needsSlots(c) && !isOfBill(c))
   const book = await createUsageBook(context, bySums.flatMap((c) => questionsOf(c)))
   for (const c of bySums) found.set(c, measureSum(context, c, book))
   return {
@@ -72,6 +76,10 @@ export async function measure(context: MeasureContext, cases: readonly Case[]): 
 /** True for what the stored sums of days cannot tell. */
 function needsSlots({ threshold: { kind, touPeriod } }: Case): boolean {
   return kind === 'hour-usage' || kind === 'demand' || touPeriod !== null
+}
+
+function isOfBill({ threshold: { kind } }: Case): boolean {
+  return kindInfo(kind).watches === 'account'
 }
 
 function questionOf({ threshold: { accountId, flow, meterId } }: Case, period: DaySpan): UsageQuestion {
@@ -259,7 +267,7 @@ async function measureSlots(context: MeasureContext, cases: readonly Case[], fou
 function slotQuestion(context: MeasureContext, c: Case): ReadingQuestion {
   const { accountId, flow, meterId, touPeriod } = c.threshold
   const { zone } = context
-  const counts = touPeriod === null ? undefined : context.touOf(accountId, touPeriod)
+  const counts = touPeriod === null ? undefined : context.rates.touOf(accountId, touPeriod)
   return {
     accountId, flow, meterId, startS: zone.dayStart(c.period.startDay), endS: zone.dayStart(c.period.endDay),
     ...(counts === undefined ? {} : { counts }),

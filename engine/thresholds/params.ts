@@ -35,8 +35,6 @@ export function checkThreshold(wish: ThresholdWish): CheckedThreshold {
   }
   const info = kindInfo(kind)
   const touPeriod = wish.touPeriod ?? null
-  if (touPeriod !== null) throw combination('/touPeriod', 'Rates are not built yet.')
-  if (kind === 'period-cost' || kind === 'projected-cost') throw new ApiError(422, 'kind-unsupported', 'Rates are not built yet.', { at: '/kind' })
   if (info.watches === 'account') {
     if (flow !== 'delivered') throw combination('/flow', `A ${kind} threshold watches the account's bill, not a flow.`)
     if (typeof wish.meter === 'string') throw combination('/meter', `A ${kind} threshold watches the account's bill, not one meter.`)

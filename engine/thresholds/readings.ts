@@ -14,6 +14,8 @@ export interface Reading extends Block {
 export interface ReadingQuestion {
   readonly accountId: number
   readonly flow: FlowCode
+  /** Several flows side by side, each with the sign 1, in place of `flow`. */
+  readonly flows?: readonly FlowCode[]
   readonly meterId: number | null
   readonly startS: number
   readonly endS: number
@@ -26,7 +28,7 @@ export async function eachReadings(
   context: BookContext, questions: readonly ReadingQuestion[], visit: (index: number, readings: Reading[]) => void,
 ): Promise<void> {
   const asked = questions.map((question, index) => {
-    const parts = signedFlows(context, question, question.startS, question.endS).map(([flow, sign]) => ({
+    const parts = flowsOf(context, question).map(([flow, sign]) => ({
       flow, sign,
       pieces: piecesBetween(matching(context, { ...question, flow }), question.startS, question.endS, context.zone, context.nowS) }))
     return { question, index, parts }
@@ -45,11 +47,15 @@ export async function eachReadings(
   }
 }
 
+function flowsOf(context: BookContext, question: ReadingQuestion): [FlowCode, 1 | -1][] {
+  return question.flows?.map((flow) => [flow, 1]) ?? signedFlows(context, question, question.startS, question.endS)
+}
+
 /** Reads of the question's channels that start in [startS, endS), have ended by now, and count. */
 export function expectedReads(context: BookContext, question: ReadingQuestion, startS: number, endS: number): number {
   const { zone, nowS } = context
   let expected = 0
-  for (const [flow] of signedFlows(context, question, question.startS, question.endS)) {
+  for (const [flow] of flowsOf(context, question)) {
     const segments = matching(context, { ...question, flow })
     const { counts } = question
     if (counts === undefined) {

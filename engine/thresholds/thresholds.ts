@@ -4,6 +4,7 @@ import { writeAudit } from '../audit.js'
 import type { NotifySecrets } from '../contacts/seal.js'
 import { ApiError } from '../problem.js'
 import { Flow, flowNames, type FlowCode, type FlowName } from '../read-batch.js'
+import { loadRateBook } from '../rates/book.js'
 import { beginRegistryWrite, inTransaction, type Pool, type Queryable } from '../store/db.js'
 import { periodOf } from '../time/billing.js'
 import { getZone } from '../time/zone.js'
@@ -108,7 +109,7 @@ export async function findThreshold(db: Queryable, accountId: number, id: string
 /**
  * Makes a threshold and judges the day and the period that run: it may raise an alert at once.
  * @throws ApiError 422 `kind-unsupported`, `invalid-limit`, `invalid-combination`, `invalid-params`, `unknown-meter`,
- * `unknown-contact`, `too-many-thresholds`
+ * `unknown-contact`, `too-many-thresholds`, `no-rate`, `unknown-tou-period`
  */
 export async function createThreshold(pool: Pool, writer: ThresholdWriter, input: NewThreshold): Promise<ThresholdWrite> {
   const { kind, flow, limit, touPeriod, params } = checkThreshold(input)
@@ -118,6 +119,7 @@ export async function createThreshold(pool: Pool, writer: ThresholdWriter, input
     await countThresholds(client, writer, epoch, 1)
     const meterId = typeof input.meter === 'string' ? await findMeter(client, writer.accountId, input.meter) : null
     await checkContacts(client, writer.accountId, input.contacts)
+    if (touPeriod !== null || kindInfo(kind).watches === 'account') await checkRate(client, writer, touPeriod)
     await client.query(
       `insert into threshold (threshold_id, utility_id, account_id, kind, flow, meter_id, limit_value, tou_period, params, version,
                               version_from, contacts, created_at)
@@ -227,6 +229,20 @@ async function findMeter(db: Queryable, accountId: number, meter: string): Promi
     [accountId, meter])
   if (rows.length === 0) throw new ApiError(422, 'unknown-meter', 'The account has no such meter.', { at: '/meter' })
   return rows[0].meter_id
+}
+
+/** A cost, or the hours of a time-of-use period, can be told only by the account's rate. */
+async function checkRate(db: Queryable, writer: ThresholdWriter, touPeriod: string | null): Promise<void> {
+  const zone = getZone(writer.zone)
+  const rates = await loadRateBook(db, writer.utilityId, zone, [writer.accountId])
+  const version = rates.versionAt(writer.accountId, zone.dayOf(writer.now.getTime() / 1000))
+  if (version === undefined) {
+    throw new ApiError(422, 'no-rate', 'The account has no rate today.', {
+      at: touPeriod === null ? '/kind' : '/touPeriod', help: 'PUT /v1/rates/{id}, and give the account {"rate":{"id","from"}}.' })
+  }
+  if (touPeriod !== null && !version.periods.includes(touPeriod)) {
+    throw new ApiError(422, 'unknown-tou-period', 'The account\'s rate has no such time-of-use period.', { at: '/touPeriod', supported: version.periods })
+  }
 }
 
 async function checkContacts(db: Queryable, accountId: number, contacts: readonly string[] | null | undefined): Promise<void> {
