@@ -106,7 +106,7 @@ describe('a rate that cannot be', () => {
     [{ from: '2026-01-01', energy: [{ touPeriod: 'night', tiers: [{ price: 0.1 }] }] }, '/versions/0/energy/0/touPeriod'],
     [{ from: '2026-01-01', energy: [...energy, ...energy] }, '/versions/0/energy'],
   ])('is refused with the place: %j', (version, at) => {
-    expect(() => checkVersions(parseRate({ versions: [version] }, '').versions)).toThrow(expect.objectContaining({ code: 'invalid-rate', at }) as Error)
+    expect(() => checkVersions(parseRate({ versions: [version] }, '').versions)).toThrow(expect.objectContaining({ code: 'invalid-rate', extra: { at } }) as Error)
   })
 })
 

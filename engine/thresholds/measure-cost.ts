@@ -42,7 +42,8 @@ function measurePeriod(
   const wait = waitOf(context, c.period.endS, usage)
   return {
     ...PLAIN, value: bill.amount, limit, usage, isBreach: compareExact(bill.amount, limit) > 0,
-    isTold: isTold && (rising || wait.isRipe), againAtS: rising ? null : wait.againAtS, crossedAtS: null, isForSchedule: !rising,
+    // Without any read there is a fixed charge to pay, and nothing that anybody did to pass a limit.
+    isTold: isTold && present > 0 && (rising || wait.isRipe), againAtS: rising ? null : wait.againAtS, crossedAtS: null, isForSchedule: !rising,
     detail: { rates: ratesOf(parts) },
   }
 }
