@@ -10,6 +10,7 @@ import { lockChannels, readChannelsOf, readSpans, settleSpans } from './store/ch
 import type { NotifySecrets } from './contacts/seal.js'
 import { enqueueDue, joinDue, type Due } from './thresholds/due.js'
 import { evaluateThresholds } from './thresholds/evaluate.js'
+import { screen, seenOf, type Seen, type Touched } from './thresholds/screen.js'
 import { dayText } from './time/text.js'
 import type { Zone } from './time/zone.js'
 
@@ -62,7 +63,8 @@ export class ChangeWriter {
     await insertRevisions(this.#client, revisions, set.atUs)
     for (const c of changes) {
       this.#touched.push({
-        meter: c.channel.meter, day: c.after.day, restated: c.before !== null && c.after.restatedAtUs === set.atUs })
+        meter: c.channel.meter, day: c.after.day, restated: c.before !== null && c.after.restatedAtUs === set.atUs,
+        seen: this.#seenOf(c) })
       if (set.shared.has(c.channel.channelId)) {
         this.#shared.push(c)
         continue
@@ -71,6 +73,13 @@ export class ChangeWriter {
       this.#load.add(c.after, c.channel.flow, null, 1)
       if (c.before !== null) this.#load.add(c.before, c.channel.flow, null, -1)
     }
+  }
+
+  /** Bounds of the block for accounts with thresholds; null where no threshold can be about it. */
+  #seenOf({ channel, after }: BlockChange): Seen | null {
+    const { map, shared } = this.#set
+    if (!map.hasWatched || !isEnergy(channel) || !channel.meter.assignments.some((a) => map.isWatched(a.accountId))) return null
+    return seenOf(after, channel.flow, shared.has(channel.channelId))
   }
 
   /** Settles what follows from all that was written, and tells what it did to alerts. Once, last. */
@@ -94,6 +103,8 @@ interface TouchedDay {
   meter: MeterRef
   day: number
   restated: boolean
+  /** null: no threshold can be about it; undefined: the block stands as before and counts otherwise. */
+  seen?: Seen | null
 }
 
 /**
@@ -191,17 +202,20 @@ function eachAccount(set: ChangeContext, touched: readonly TouchedDay[], visit: 
 async function evaluate(
   client: pg.PoolClient, set: ChangeContext, touched: readonly TouchedDay[],
 ): Promise<{ raised: number; retracted: number }> {
-  const days = new Map<number, Set<number>>()
+  const accounts = new Map<number, Touched[]>()
   if (set.map.hasWatched) {
-    eachAccount(set, touched, (accountId, t) => {
-      if (!set.map.isWatched(accountId)) return
-      const known = days.get(accountId)
-      if (known === undefined) days.set(accountId, new Set([t.day]))
-      else known.add(t.day)
+    eachAccount(set, touched, (accountId, { meter, day, seen }) => {
+      if (seen === null || !set.map.isWatched(accountId)) return
+      const known = accounts.get(accountId)
+      if (known === undefined) accounts.set(accountId, [{ meter, day, seen }])
+      else known.push({ meter, day, seen })
     })
   }
-  if (days.size === 0) return { raised: 0, retracted: 0 }
-  await enqueueDue(client, set.utilityId, dueOf(set, days))
+  if (accounts.size === 0) return { raised: 0, retracted: 0 }
+  await enqueueDue(client, set.utilityId, dueOf(set, accounts))
+  const near = await screen(client, { map: set.map, zone: set.zone, history: set.history, accounts })
+  if (near.size === 0) return { raised: 0, retracted: 0 }
+  const days = new Map([...near].sort((a, b) => a - b).map((id) => [id, accounts.get(id)!.map((t) => t.day)]))
   return evaluateThresholds(client, {
     utilityId: set.utilityId, zone: set.zone, days, history: set.history, deliveryId: set.deliveryId, now: new Date(set.now()),
     secrets: set.secrets,
@@ -209,13 +223,13 @@ async function evaluate(
 }
 
 /** What of the touched accounts and days the schedule is to judge; a day that runs cannot be told before its end. */
-function dueOf(set: ChangeContext, days: ReadonlyMap<number, Iterable<number>>): Due[] {
+function dueOf(set: ChangeContext, accounts: ReadonlyMap<number, readonly Touched[]>): Due[] {
   const nowS = set.now() / 1000
   const waiting: Parameters<typeof joinDue>[0][number][] = []
-  for (const [accountId, of] of days) {
+  for (const [accountId, of] of accounts) {
     const watch = set.map.watchOf(accountId)
     if (watch?.hasDeferred !== true) continue
-    for (const day of of) {
+    for (const day of new Set(of.map((t) => t.day))) {
       const againAtS = watch.hasDeferredHours ? nowS : Math.max(nowS, set.zone.dayStart(day + 1))
       waiting.push({ accountId, startDay: day, endDay: day + 1, againAtS, history: set.history })
     }

@@ -67,6 +67,7 @@ export class RegistryMap {
   readonly #byName = new Map<string, MeterRef>()
   readonly #byId = new Map<number, MeterRef>()
   readonly #aliasesOf = new Map<number, string[]>()
+  readonly #metersOf = new Map<number, Set<MeterRef>>()
   readonly #watched = new Map<number, AccountWatch>()
 
   constructor(utilityId: number) {
@@ -92,6 +93,11 @@ export class RegistryMap {
     return this.#watched.get(accountId)
   }
 
+  /** Meters that serve the account or did. */
+  metersOf(accountId: number): Iterable<MeterRef> {
+    return this.#metersOf.get(accountId) ?? []
+  }
+
   /** True where any account has live thresholds. */
   get hasWatched(): boolean {
     return this.#watched.size > 0
@@ -115,8 +121,11 @@ export class RegistryMap {
     const watches = await loadWatches(db, this.utilityId, since)
     for (const row of meters.rows) this.#putMeter(row)
     for (const row of assignments.rows) {
-      this.#byId.get(row.meter_id)!.assignments.push({
-        accountId: row.account_id, fromS: row.from_s, toS: row.to_s ?? Infinity })
+      const meter = this.#byId.get(row.meter_id)!
+      meter.assignments.push({ accountId: row.account_id, fromS: row.from_s, toS: row.to_s ?? Infinity })
+      const meters = this.#metersOf.get(row.account_id)
+      if (meters === undefined) this.#metersOf.set(row.account_id, new Set([meter]))
+      else meters.add(meter)
     }
     for (const row of channels.rows) this.addChannel(row.meter_id, row.channel_id, row.flow, row.interval_s, row.quantity)
     for (const [accountId, watch] of watches) {
