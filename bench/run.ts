@@ -8,12 +8,14 @@ import { memory } from './memory.js'
 import { report } from './report.js'
 import type { Scenario } from './scenario.js'
 import { smallPushes } from './small-pushes.js'
+import { thresholds } from './thresholds.js'
 import { usageApi } from './usage-api.js'
 
 const SCENARIOS: Record<string, Scenario> = {
   'http-day-blocks': httpDayBlocks,
   memory,
   'small-pushes': smallPushes,
+  thresholds,
   'usage-api': usageApi,
   explain,
   'alert-delay': alertDelay,

@@ -2,9 +2,11 @@ import type { FastifyInstance } from 'fastify'
 import { Type, type Static } from 'typebox'
 import { ApiError } from '../../engine/problem.js'
 import { thresholdKinds, windows } from '../../engine/thresholds/kinds.js'
+import { previewThreshold } from '../../engine/thresholds/preview.js'
 import {
   changeThreshold, createThreshold, deleteThreshold, findThreshold, listThresholds, type ThresholdWrite, type ThresholdWriter,
 } from '../../engine/thresholds/thresholds.js'
+import { inSnapshot } from '../../engine/usage/usage.js'
 import type { ApiContext, Principal, Role } from '../context.js'
 import { requireAccount } from '../guards.js'
 import { isUuid, nullable, optional, page, text, words } from '../schemas.js'
@@ -36,6 +38,16 @@ const Threshold = Type.Object({
   version: Type.Integer(), createdAt: Type.String(), versionFrom: Type.String(),
 })
 
+const Preview = Type.Object({
+  from: Type.String(), to: Type.String(), days: Type.Integer(), unit: Type.String(),
+  judged: Type.Integer({ description: 'Periods that ended in these days and whose data tell something' }),
+  wouldHaveFired: nullable(Type.Integer({ description: 'null where no limit was given' })),
+  alerts: Type.Array(Type.Object({ start: Type.String(), end: Type.String(), value: Type.Number(), limit: Type.Number() }), {
+    description: 'The newest hundred, oldest first' }),
+  suggestions: Type.Array(Type.Object({
+    limit: Type.Number(), quantile: Type.Number({ description: 'Share of the account\'s own periods below it' }), wouldHaveFired: Type.Integer() })),
+})
+
 interface OneThreshold {
   account: string
   id: string
@@ -65,6 +77,24 @@ export function thresholdRoutes(app: FastifyInstance, context: ApiContext): void
   }, async (request, reply) => {
     const by = await writer(request.principal, request.params.account)
     return reply.code(201).send(told(await createThreshold(context.pool, by, request.body)))
+  })
+
+  const PreviewBody = Type.Object({
+    ...Type.Omit(NewThreshold, ['contacts']).properties,
+    days: Type.Optional(Type.Integer({ minimum: 1, maximum: 400, description: 'Local days back from today; 90 where it is not given' })),
+  })
+  app.post<{ Params: { account: string }; Body: Static<typeof PreviewBody> }>('/v1/accounts/:account/thresholds/preview', {
+    config: {
+      roles: READERS, member: true,
+      problems: ['kind-unsupported', 'invalid-limit', 'invalid-combination', 'invalid-params', 'unknown-meter'],
+    },
+    schema: {
+      operationId: 'previewThreshold', tags: ['alerts'], summary: 'How often a threshold would have fired, and which limits the account suggests',
+      description: 'The code that judges thresholds, run over the stored days. Without a limit it only suggests.',
+      body: PreviewBody, response: { 200: Preview } },
+  }, async (request) => {
+    const account = await requireAccount(context, request.principal, request.params.account)
+    return inSnapshot(context.readPool, (db) => previewThreshold(db, account, request.body, new Date(context.now())))
   })
 
   app.get<{ Params: { account: string } }>('/v1/accounts/:account/thresholds', {

@@ -8,6 +8,7 @@ import { dayNumber } from '../time/text.js'
 import { costOf } from '../usage/cost.js'
 import { enqueueDue } from './due.js'
 import { evaluateThresholds } from './evaluate.js'
+import { previewThreshold } from './preview.js'
 import { judgeDue } from './sweep.js'
 
 const DAY = dayNumber('2026-10-01')
@@ -155,5 +156,22 @@ describe('the cost of usage', () => {
     const { accountId, channelId } = await house(TOU, 86_400)
     await f.block(channelId, DAY, [24_000], { intervalS: 86_400 })
     expect(await cost(accountId, 'billing')).toMatchObject([{ amount: null, reason: 'interval-too-long' }])
+  })
+})
+
+describe('a preview', () => {
+  it('runs the same code over the stored days, and suggests limits from them', async () => {
+    const { accountId, account, channelId } = await house(FLAT, 86_400)
+    nowMs = (f.zone.dayStart(DAY + 40) + 3600) * 1000
+    for (let d = 0; d < 40; d++) await f.block(channelId, DAY + d, [(d % 10) * 10_000], { intervalS: 86_400 })
+    const ask = (input: Parameters<typeof previewThreshold>[2]) =>
+      previewThreshold(db.pool, { utilityId: f.utilityId, accountId, account, zone: f.zone.name }, input, new Date(nowMs))
+    const found = await ask({ kind: 'day-usage', limit: 75, days: 40 })
+    expect(found).toMatchObject({ judged: 40, wouldHaveFired: 8, unit: 'kWh', suggestions: [{ quantile: 0.8, limit: 80 }, { quantile: 0.9, limit: 85 }, { quantile: 0.95, limit: 90 }] })
+    expect(found.alerts[0]).toEqual({ start: '2026-10-09T00:00:00-05:00', end: '2026-10-10T00:00:00-05:00', value: 80, limit: 75 })
+    for (const s of found.suggestions) expect((await ask({ kind: 'day-usage', limit: s.limit, days: 40 })).wouldHaveFired).toBe(s.wouldHaveFired)
+    expect(await ask({ kind: 'no-usage', days: 40 })).toMatchObject({ wouldHaveFired: 4, suggestions: [] })
+    expect(await ask({ kind: 'period-cost', days: 90 })).toMatchObject({ wouldHaveFired: null, unit: 'USD' })
+    await expect(ask({ kind: 'day-usage', limit: 5, meter: 'nobody' })).rejects.toMatchObject({ code: 'unknown-meter' })
   })
 })

@@ -1,0 +1,90 @@
+import { dayNumber } from '../engine/time/text.js'
+import { accountId, createFleet, type FleetOptions } from '../fixtures/simulator.js'
+import { Instance } from './instance.js'
+import { Pusher } from './pusher.js'
+import { say, type Outcome } from './report.js'
+import type { ScenarioOptions } from './scenario.js'
+import { figure, spreadOf } from './statistics.js'
+
+const METERS = 20_000
+const METERS_PER_BODY = 5_000
+const CONNECTIONS = 4
+const FIRST_DAY = dayNumber('2025-03-02')
+/** One account in so many has a limit that its day passes. */
+const CROSSING = 200
+
+/** What settling is told of each account's three thresholds; the limits are kWh and kW. */
+const KINDS = [['day-usage', 5000], ['period-usage', 100_000], ['demand', 2000]] as const
+
+/**
+ * The same day blocks pushed by HTTP by a fleet without thresholds and by one that has three on every account: none of
+ * them crossing, then one account in 200 crossing its day's limit. Rounds alternate in one run on one server.
+ */
+export async function thresholds(options: ScenarioOptions): Promise<Outcome> {
+  const fleet: FleetOptions = { meters: METERS, seed: 'bench', zone: 'America/Chicago', startDay: FIRST_DAY }
+  const instance = await Instance.start(options.env, options.nodeArgs)
+  const pusher = new Pusher(instance)
+  const client = await instance.connect()
+  try {
+    say(`registering ${METERS} meters`)
+    const made = createFleet(fleet)
+    await instance.register(made)
+    const accounts = Array.from({ length: METERS }, (_, i) => accountId(made, i))
+    const rates: Record<'none' | 'still' | 'crossing', number[]> = { none: [], still: [], crossing: [] }
+    let raised = 0
+    let day = FIRST_DAY
+    const push = async (): Promise<number> => {
+      const { reads } = await pusher.prepare({ fleet, days: [day++], metersPerBody: METERS_PER_BODY })
+      await client.query('checkpoint')
+      const sent = await pusher.send(CONNECTIONS)
+      if (sent.stored !== reads) throw new Error(`${sent.stored} of ${reads} reads were stored`)
+      return sent.stored / sent.seconds
+    }
+    say(`warm-up: ${figure(await push())} reads/s`)
+    for (let sample = 0; sample < options.samples; sample++) {
+      for (const state of ['none', 'still', 'crossing'] as const) {
+        await client.query('delete from alert')
+        await client.query('delete from threshold')
+        if (state !== 'none') {
+          for (const [kind, limit] of KINDS) {
+            await client.query(
+              `insert into threshold (threshold_id, utility_id, account_id, kind, limit_value, version_from)
+               select gen_random_uuid(), utility_id, account_id, $1,
+                      case when $3 and $1 = 'day-usage' and account_id % ${CROSSING} = 0 then 1 else $2::numeric end, 'epoch'
+                 from account where id = any($4::text[])`, [kind, limit, state === 'crossing', accounts])
+          }
+        }
+        // One epoch for all, as one registry write would have it.
+        await client.query(
+          `with next as (update utility set registry_epoch = registry_epoch + 1 returning utility_id, registry_epoch)
+           update account a set epoch = n.registry_epoch, thresholds = $1 from next n where n.utility_id = a.utility_id`, [state === 'none' ? 0 : KINDS.length])
+        await client.query('vacuum (analyze) account, threshold, alert')
+        // The workers read the registry anew with the first body of a round: it is not measured.
+        await push()
+        const rate = await push()
+        const { rows } = await client.query<{ n: number }>('select count(*)::int as n from alert')
+        if (state === 'still' && rows[0].n > 0) throw new Error(`${rows[0].n} alerts were raised where no limit was to be passed`)
+        if (state === 'crossing' && rows[0].n === 0) throw new Error('no alert was raised')
+        raised = rows[0].n
+        rates[state].push(rate)
+        say(`sample ${sample + 1}, ${state}: ${figure(rate)} reads/s, ${rows[0].n} alerts`)
+      }
+    }
+    return {
+      about: `${figure(METERS)} accounts of one meter each, a day of quarter-hours a push, JSON bodies of ${METERS_PER_BODY} meters, ` +
+        `${CONNECTIONS} connections. With thresholds every account has a day, a period and a demand limit; "crossing": one account in ` +
+        `${CROSSING} passes its day's limit (${raised} alerts in the last round, two days). The rounds alternate; a first push of each, in ` +
+        'which the workers read the registry anew, is not counted. Client, server and database share the cores.',
+      measures: [
+        { name: 'three thresholds, none crossing', unit: 'reads/s', spread: spreadOf(rates.still), floor: 'no thresholds' },
+        { name: 'three thresholds, few crossing', unit: 'reads/s', spread: spreadOf(rates.crossing), floor: 'no thresholds' },
+        { name: 'no thresholds', unit: 'reads/s', spread: spreadOf(rates.none) },
+      ],
+      database: await instance.facts(),
+    }
+  } finally {
+    await client.end()
+    await pusher.close()
+    await instance.stop(options.keep)
+  }
+}
