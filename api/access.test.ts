@@ -71,6 +71,7 @@ describe('roles', () => {
     'PUT /v1/sources/:name': '', 'GET /v1/sources/:name': 'viewer', 'GET /v1/sources': 'viewer',
     'GET /v1/deliveries': 'head-end viewer', 'GET /v1/deliveries/:id': 'head-end viewer',
     'GET /v1/deliveries/:id/problems': 'head-end viewer', 'POST /v1/deliveries/:id/withdraw': '',
+    'GET /v1/accounts/:account/green-button': 'portal viewer member', 'GET /v1/meters/:meter/green-button': 'portal viewer member',
     'GET /v1/accounts/:account/usage': 'portal viewer member', 'GET /v1/meters/:meter/usage': 'portal viewer member',
     'GET /v1/accounts/:account/summary': 'portal viewer member', 'POST /v1/summaries': 'portal viewer member',
     'GET /v1/meters/:meter/explain': 'portal viewer member', 'GET /v1/changes': 'portal viewer member',

@@ -5,6 +5,7 @@ import { ApiError } from '../engine/problem.js'
 /** Media types that a usage answer can take, the default first. */
 const JSON_TYPE = 'application/json; charset=utf-8'
 const CSV_TYPE = 'text/csv; charset=utf-8'
+const ATOM_TYPE = 'application/atom+xml; charset=utf-8'
 
 /**
  * Whether the caller asked for CSV. Where neither is named, JSON; a caller that names only other types is refused.
@@ -26,6 +27,11 @@ export function sendJson(request: FastifyRequest, reply: FastifyReply, answer: u
 /** Answers with CSV under an ETag; see {@link sendConditional}. */
 export function sendCsv(request: FastifyRequest, reply: FastifyReply, csv: string): FastifyReply {
   return sendConditional(request, reply, csv, CSV_TYPE)
+}
+
+/** Answers with a feed of XML under an ETag; see {@link sendConditional}. */
+export function sendXml(request: FastifyRequest, reply: FastifyReply, feed: string): FastifyReply {
+  return sendConditional(request, reply, feed, ATOM_TYPE)
 }
 
 /**

@@ -7,6 +7,7 @@ import { contactRoutes } from './contacts.js'
 import { deliveryRoutes } from './deliveries.js'
 import { eventRoutes } from './events.js'
 import { explainRoutes } from './explain.js'
+import { greenButtonRoutes } from './green-button.js'
 import { keyRoutes } from './keys.js'
 import { messageRoutes } from './messages.js'
 import { noticeRoutes } from './notices.js'
@@ -32,7 +33,7 @@ export const adminRoutes: readonly RouteModule[] = [
 /** Every route of the API but the doors of ingest, for buildServer. */
 export const apiRoutes: readonly RouteModule[] = [
   ...adminRoutes,
-  usageRoutes, summaryRoutes, changeRoutes, completenessRoutes, systemLoadRoutes, explainRoutes,
+  usageRoutes, greenButtonRoutes, summaryRoutes, changeRoutes, completenessRoutes, systemLoadRoutes, explainRoutes,
   thresholdRoutes, alertRoutes, contactRoutes, messageRoutes, eventRoutes, preferenceRoutes, noticeRoutes,
   webhookRoutes,
 ]

@@ -24,7 +24,7 @@ export const pushRoute: { config: FastifyContextConfig; schema: FastifySchema } 
     describedBody: {
       'application/json': Type.Union([Type.Object({ reads: Type.Array(Block) }), Type.Array(Block)]),
       'application/x-ndjson': Type.String({ description: 'A block, or a single read, per line' }),
-      'application/xml': Type.String({ description: 'Green Button/ESPI; told by the root element' }),
+      'application/xml': Type.String({ description: 'Green Button/ESPI, IEC 61968-9 MeterReadings, MultiSpeak or AMRDEF; told by the root element' }),
       'text/csv': Type.String({ description: 'Header row with meter, start (or end), value; one read per line' }),
     },
   },
@@ -38,7 +38,7 @@ export const pushRoute: { config: FastifyContextConfig; schema: FastifySchema } 
       'content-encoding': Type.Optional(Type.String({ description: 'gzip' })),
     }, { additionalProperties: true }),
     querystring: Type.Object({
-      format: Type.Optional(Type.String({ maxLength: 40, description: 'Overrides detection: json, ndjson, csv, xml or espi' })),
+      format: Type.Optional(Type.String({ maxLength: 40, description: 'Overrides detection: json, ndjson, csv, xml, espi, iec61968-9, multispeak or amrdef' })),
       mapping: Type.Optional(Type.String({ maxLength: 8000, description: 'CSV: name of a shipped mapping, or a mapping as JSON' })),
       zone: Type.Optional(Type.String({ maxLength: 60, description: 'IANA zone of local times, over the source\'s' })),
       meter: Type.Optional(Type.String({ maxLength: 200, description: 'Meter of a body that names none' })),

@@ -165,7 +165,7 @@ export class XmlReader {
         to = end < 0 ? bytes.length : end + 1
       }
       if (to - from > MAX_RECORD_BYTES) {
-        throw new BodyError(422, 'record-too-large', `There is no tag in more than ${MAX_RECORD_BYTES} bytes.`,
+        throw new BodyError(413, 'record-too-large', `There is no tag in more than ${MAX_RECORD_BYTES} bytes.`,
           this.placeOf(from))
       }
       const piece = Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from)
