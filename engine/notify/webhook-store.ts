@@ -2,7 +2,7 @@ import type { Queryable } from '../store/db.js'
 
 /** What a webhook can be told of. */
 export const webhookEvents = [
-  'alert.raised', 'alert.retracted', 'contact.active', 'contact.stopped', 'contact.bounced', 'message.failed',
+  'alert.raised', 'alert.retracted', 'contact.active', 'contact.stopped', 'contact.bounced',
 ] as const
 export type WebhookEvent = (typeof webhookEvents)[number]
 
