@@ -74,7 +74,7 @@ describe('roles', () => {
     'GET /v1/accounts/:account/green-button': 'portal viewer member', 'GET /v1/meters/:meter/green-button': 'portal viewer member',
     'GET /v1/accounts/:account/usage': 'portal viewer member', 'GET /v1/meters/:meter/usage': 'portal viewer member',
     'GET /v1/accounts/:account/summary': 'portal viewer member', 'POST /v1/summaries': 'portal viewer member',
-    'GET /v1/meters/:meter/explain': 'portal viewer member', 'GET /v1/changes': 'portal viewer member',
+    'GET /v1/meters/:meter/explain': 'portal viewer member', 'GET /v1/meters/:meter/registers': 'portal viewer member', 'GET /v1/changes': 'portal viewer member',
     'GET /v1/completeness': 'portal viewer', 'GET /v1/system-load': 'portal viewer',
     'POST /v1/accounts/:account/thresholds': 'portal member', 'GET /v1/accounts/:account/thresholds': 'portal viewer member',
     'GET /v1/accounts/:account/thresholds/:id': 'portal viewer member', 'PATCH /v1/accounts/:account/thresholds/:id': 'portal member',

@@ -12,6 +12,7 @@ import { acceptedMsOf } from '../engine/store/deliveries.js'
 import { partitionId } from '../engine/store/kafka-positions.js'
 import { openStorage } from '../engine/store/storage.js'
 import { withdrawDelivery } from '../engine/withdraw.js'
+import { archiveKind, joinDecoded, unpack } from './archive.js'
 import { decodeContext } from './decode-context.js'
 import { detectFormat, type DecodeContext, type Format, type FormatState } from './formats/format.js'
 import { decodeMessages, kafkaBatch } from './messages.js'
@@ -182,6 +183,8 @@ interface Prepared {
 function prepare(worker: Worker, d: DeliveryTask, sourceId: number, settings: SourceSettings, utilityZone: string | null): Prepared {
   const all = new Uint8Array(d.bytes)
   if (d.messages !== undefined) return prepareMessages(d, d.messages, all, sourceId, settings, utilityZone)
+  const kind = d.part === 1 ? archiveKind(all) : null
+  if (kind !== null) return prepareArchive(worker, d, sourceId, settings, utilityZone, all, kind)
   const format = detectFormat(d.contentType ?? undefined, d.format ?? undefined, d.fileName ?? undefined, all)
   const context = decodeContext(settings, utilityZone, d)
   let bytes = all
@@ -224,6 +227,39 @@ function prepareMessages(
       idempotencyKey: null, sha256, bodySha256: sha256.toString('hex'), bytes: bytes.length, version: d.version,
       versionStated: true, part: 1, final: true, decoded, redecode: decodeAll,
       raw: (from, to) => Buffer.from(bytes.subarray(from, to)), kafka: kafkaBatch(frames, decoded, bytes),
+    },
+  }
+}
+
+/** A zip or gzip body: each file is decoded by what it is, and all settle together. */
+function prepareArchive(
+  worker: Worker, d: DeliveryTask, sourceId: number, settings: SourceSettings, utilityZone: string | null, all: Uint8Array, kind: 'zip' | 'gzip',
+): Prepared {
+  const limit = worker.settings.atomicBytes
+  if (!d.final) {
+    throw new BodyError(413, 'archive-too-large', `An archive is settled at once, and has at most ${limit} bytes.`, undefined,
+      'Send the files themselves, which may be larger; or one with Content-Encoding: gzip.')
+  }
+  const context = decodeContext(settings, utilityZone, d)
+  const entries = unpack(all, kind, d.fileName, limit)
+  if (entries.length === 0) throw new BodyError(400, 'empty-body', 'The archive holds no file.')
+  const formats = entries.map((entry) => detectFormat(undefined, d.format ?? undefined, entry.name, entry.bytes))
+  const decodeAll = (): DecodedBody => {
+    let base = 0
+    return joinDecoded(entries.map(({ name, bytes }, i) => {
+      const decoded = decode(formats[i], bytes, context, d)
+      base += bytes.length
+      return { name, decoded, base: base - bytes.length }
+    }))
+  }
+  const sha256 = createHash('sha256').update(all).digest()
+  const format = formats.every((f) => f === formats[0]) ? formats[0].name : 'zip'
+  return {
+    rest: null, state: null, format,
+    submission: {
+      deliveryId: d.deliveryId, sourceId, settings, kind: 'push', door: d.door, format, history: d.history, idempotencyKey: d.idempotencyKey,
+      sha256, bodySha256: sha256.toString('hex'), bytes: all.length, version: d.version, versionStated: d.versionStated, part: 1, final: true,
+      decoded: decodeAll(), redecode: decodeAll, raw: (from, to) => Buffer.concat(entries.map((e) => e.bytes)).subarray(from, to),
     },
   }
 }

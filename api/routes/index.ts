@@ -15,6 +15,7 @@ import { openNotifyRoutes } from './open.js'
 import { preferenceRoutes } from './preferences.js'
 import { quarantineRoutes } from './quarantine.js'
 import { rateRoutes } from './rates.js'
+import { registerReadRoutes } from './registers.js'
 import { registryRoutes } from './registry.js'
 import { sourceRoutes } from './sources.js'
 import { summaryRoutes } from './summary.js'
@@ -34,6 +35,7 @@ export const adminRoutes: readonly RouteModule[] = [
 export const apiRoutes: readonly RouteModule[] = [
   ...adminRoutes,
   usageRoutes, greenButtonRoutes, summaryRoutes, changeRoutes, completenessRoutes, systemLoadRoutes, explainRoutes,
+  registerReadRoutes,
   thresholdRoutes, alertRoutes, contactRoutes, messageRoutes, eventRoutes, preferenceRoutes, noticeRoutes,
   webhookRoutes,
 ]

@@ -1,12 +1,13 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { Type, type Static } from 'typebox'
 import { ApiError } from '../../engine/problem.js'
+import { isAdditive, Quantity, quantityNames, unitOfQuantity, type QuantityName } from '../../engine/quantity.js'
 import { Flow } from '../../engine/read-batch.js'
 import type { Client } from '../../engine/store/db.js'
 import { periodOf } from '../../engine/time/billing.js'
 import { instantText } from '../../engine/time/text.js'
 import { getZone } from '../../engine/time/zone.js'
-import { countsAnswer, seriesAnswers, stampAnswer, totalsAnswer, usageCsv } from '../../engine/usage/answer.js'
+import { countsAnswer, seriesAnswers, stampAnswer, totalsAnswer, usageCsv, type SeriesAnswer } from '../../engine/usage/answer.js'
 import { bucketsOf } from '../../engine/usage/buckets.js'
 import { compareUsage } from '../../engine/usage/compare.js'
 import { costOf, type CostAnswer } from '../../engine/usage/cost.js'
@@ -44,13 +45,16 @@ const meterQuery = {
   compare: Type.Optional(words(['previous', 'last-year'])),
   asOf: Type.Optional(Type.String({ maxLength: 40, description: 'An instant: what was known then.' })),
 }
-const MeterUsageQuery = Type.Object(meterQuery)
+const MeterUsageQuery = Type.Object({
+  ...meterQuery,
+  quantity: Type.Optional(words(quantityNames)),
+})
 const AccountUsageQuery = Type.Object({
   ...meterQuery,
   cost: Type.Optional(Type.Boolean({ description: 'By the account\'s rate; at resolution billing, month or day.' })),
   by: Type.Optional(words(['account', 'meter'])),
 })
-type UsageQuery = Static<typeof AccountUsageQuery>
+type UsageQuery = Static<typeof AccountUsageQuery> & { quantity?: QuantityName }
 
 const Series = Type.Object({
   meter: Type.Optional(Type.String()),
@@ -106,7 +110,7 @@ const UsageSchema = Type.Object({
     series: nullable(Type.Array(Series)), reason: nullable(Type.String()) })),
 })
 
-const PROBLEMS = ['cost-undefined', 'invalid-range', 'range-too-large', 'invalid-instant', 'not-acceptable']
+const PROBLEMS = ['quantity-not-additive', 'cost-undefined', 'invalid-range', 'range-too-large', 'invalid-instant', 'not-acceptable']
 
 /** Usage of accounts and meters (contract §6). */
 export function usageRoutes(app: FastifyInstance, context: ApiContext): void {
@@ -131,7 +135,7 @@ export function usageRoutes(app: FastifyInstance, context: ApiContext): void {
   }, async (request, reply) => {
     const meter = await requireMeter(context, request.principal, request.params.meter)
     return answerUsage(context, request, reply, { meter: meter.meter }, 'account', meter.zone,
-      (db) => loadMeterSubject(db, getZone(meter.zone), meter.meterId, meter.windows))
+      (db) => loadMeterSubject(db, getZone(meter.zone), meter.meterId, meter.windows, Quantity[request.query.quantity ?? 'energy']))
   })
 }
 
@@ -159,7 +163,11 @@ async function answerUsage(
   // In the caller's words: a fraction of a second counts.
   const asOf = then?.text ?? null
   const nowS = Math.floor(then?.s ?? context.now() / 1000)
-  const resolution: Resolution = query.resolution ?? 'day'
+  const quantity = Quantity[query.quantity ?? 'energy']
+  const resolution: Resolution = query.resolution ?? (isAdditive(quantity) ? 'day' : 'interval')
+  if (!isAdditive(quantity) && resolution !== 'interval') {
+    throw new ApiError(422, 'quantity-not-additive', 'Values of this quantity do not add up over time.', { help: 'Ask with resolution=interval.' })
+  }
   return inSnapshot(context.readPool, async (db) => {
     const subject = await load(db)
     const range = rangeOf(query, resolution, zone, subject.cycle, nowS)
@@ -186,10 +194,23 @@ async function answerUsage(
       ...countsAnswer(result),
       restatedAt: stampAnswer(result.restatedAtUs, zone),
       ...(isRunning ? { periodSource: periodOf(zone.dayOf(range.fromS), subject.cycle).source } : {}),
-      total: totalsAnswer(result.totals),
-      series: seriesAnswers(result, zone),
+      total: isAdditive(quantity) ? totalsAnswer(result.totals) : { delivered: null, received: null, net: null },
+      series: inUnitOf(quantity, seriesAnswers(result, zone)),
       ...(query.cost === true && billed !== undefined ? { cost: await costAnswer(db, subject, asked, billed) } : {}),
-      ...(query.compare === undefined ? {} : { compare: await compareUsage(db, subject, asked, query.compare) }),
+      ...(query.compare === undefined ? {} : { compare: relabel(quantity, await compareUsage(db, subject, asked, query.compare)) }),
     })
   })
+}
+
+/** Series of another quantity than energy: in its unit, and without a peak in kW. */
+function inUnitOf(quantity: number, series: readonly SeriesAnswer[]): object[] {
+  if (quantity === Quantity.energy) return [...series]
+  return series.map((s) => ({
+    ...s, unit: unitOfQuantity(quantity),
+    ...('periods' in s ? { periods: s.periods.map((p) => ({ ...p, peakKw: null, peakAt: null })) } : {}),
+  }))
+}
+
+function relabel<T extends { series: readonly SeriesAnswer[] | null }>(quantity: number, compare: T): object {
+  return compare.series === null ? compare : { ...compare, series: inUnitOf(quantity, compare.series) }
 }

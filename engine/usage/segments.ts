@@ -1,3 +1,4 @@
+import { Quantity, type QuantityCode } from '../quantity.js'
 import type { FlowCode } from '../read-batch.js'
 import type { Queryable } from '../store/db.js'
 
@@ -85,16 +86,16 @@ export interface TimeWindow {
  * The account is 0: who was served does not matter here.
  */
 export async function loadMeterSegments(
-  db: Queryable, meterId: number, windows: readonly TimeWindow[],
+  db: Queryable, meterId: number, windows: readonly TimeWindow[], quantity: QuantityCode = Quantity.energy,
 ): Promise<Segment[]> {
   const { rows } = await db.query<Row>(
     `select 0 as account_id, m.meter_id, m.id as meter, c.channel_id, c.flow, c.interval_s,
             extract(epoch from s.from_at)::float8 as from_s, extract(epoch from s.to_at)::float8 as to_s
        from meter m
-       join channel c on c.meter_id = m.meter_id and c.quantity = 1
+       join channel c on c.meter_id = m.meter_id and c.quantity = $2
        ${SPANS}
       where m.meter_id = $1 and (not c.shared or s.channel_id is not null)
-      order by c.channel_id, from_s nulls first`, [meterId])
+      order by c.channel_id, from_s nulls first`, [meterId, quantity])
   return rows.map(toSegment).flatMap((s) => windows
     .map((w) => ({ ...s, fromS: Math.max(s.fromS, w.fromS), toS: Math.min(s.toS, w.toS) }))
     .filter((cut) => cut.fromS < cut.toS))

@@ -1,3 +1,4 @@
+import type { QuantityCode } from '../quantity.js'
 import { Flow, type FlowCode } from '../read-batch.js'
 import { inTransaction, type Client, type Pool, type Queryable } from '../store/db.js'
 import { isReplicaFault, type ReadSource } from '../store/replica.js'
@@ -107,11 +108,11 @@ export async function loadAccountSubject(
 
 /** A meter in the windows that the caller may see; its periods are calendar months. */
 export async function loadMeterSubject(
-  db: Queryable, zone: Zone, meterId: number, windows: readonly TimeWindow[],
+  db: Queryable, zone: Zone, meterId: number, windows: readonly TimeWindow[], quantity?: QuantityCode,
 ): Promise<Subject> {
   return {
     zone,
-    segments: await loadMeterSegments(db, meterId, windows),
+    segments: await loadMeterSegments(db, meterId, windows, quantity),
     occupancy: windows,
     cycle: { billingDay: null, periods: [] },
   }
