@@ -237,7 +237,7 @@ export class FileDrop {
       try {
         const utility = await findUtility(db, parts[0])
         if (utility === undefined) {
-          throw new ApiError(422, 'unknown-utility', `There is no utility ${JSON.stringify(parts[0])}.`, { help: 'The folder under incoming/ is a utility\'s id.' })
+          throw new ApiError(404, 'unknown-utility', `There is no utility ${JSON.stringify(parts[0])}.`, { help: 'The folder under incoming/ is a utility\'s id.' })
         }
         version ??= await this.#options.versions.next()
         return await this.#pushOnce(claim, parts, utility.utilityId, version, info.size)
