@@ -68,7 +68,10 @@ export class Nem12Reader {
     const facts: RecordFacts = {
       meter: '', flow: Flow.delivered, intervalS: 0, lane: Quality.actual, version: 0, place: line, rawFrom: rows.rowFrom, rawTo: rows.rowTo,
     }
-    if (!checkRow(rows, this.#bytes, this.#sink, facts, rows.count)) return
+    if (!checkRow(rows, this.#bytes, this.#sink, facts, rows.count)) {
+      if (!rows.isBlank) this.#skip(line)
+      return
+    }
     rows.trim(0)
     const type = this.#text(0)
     if (type !== '400' && type !== '500') {
@@ -91,6 +94,15 @@ export class Nem12Reader {
             help: 'Types: 100, 200, 300, 400, 500, 900; 250, 550.' })
         }
     }
+  }
+
+  /** After a record that cannot be read: it may have been a 300, or said more about the one that waits. */
+  #skip(line: number): void {
+    const isRange = this.#bytes[this.#rows.rowFrom] === 52
+    if (isRange && this.#pending !== null) this.#pending.fault ??= { line, message: 'A 400 record after it cannot be read.' }
+    if (isRange) return
+    this.flush()
+    this.#refused = true
   }
 
   #text(i: number): string {

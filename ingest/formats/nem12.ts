@@ -4,7 +4,7 @@ import { Nem12Reader } from './nem12-reader.js'
 import { ReadSink } from './sink.js'
 import { plainBytes, textStart } from './text.js'
 
-const LF = 10, CR = 13
+const LF = 10, CR = 13, QUOTE = 34
 
 /**
  * NEM12 and NEM13, AEMO's Meter Data File Format 1.02 to 2.5, for interval and accumulated data of the Australian market.
@@ -32,6 +32,15 @@ export const nem12: Format = {
   // The 400 and 500 records say more about the 300 before them: a part ends where another begins.
   cut(part: Uint8Array, limit: number): number {
     const bytes = plainBytes(part)
+    if (bytes.subarray(0, limit).indexOf(QUOTE) >= 0) {
+      // A quoted field may hold a line end: rows are told from the beginning.
+      const rows = new CsvRows(bytes)
+      let last = 0
+      for (let p = 0; rows.split(p) && rows.next <= limit && rows.next < bytes.length - 2; p = rows.next) {
+        if (beginsRecord(bytes, rows.next)) last = rows.next
+      }
+      return last
+    }
     for (let p = Math.min(limit, bytes.length - 3); p > 0; p--) {
       const before = bytes[p - 1]
       if ((before === LF || (before === CR && bytes[p] !== LF)) && beginsRecord(bytes, p)) return p
