@@ -14,7 +14,7 @@ const FIRST_DAY = dayNumber('2025-03-02')
 const CROSSING = 200
 
 /** What settling is told of each account's three thresholds; the limits are kWh and kW. */
-const KINDS = [['day-usage', 5000], ['period-usage', 100_000], ['demand', 2000]] as const
+const KINDS = [['day-usage', 1_000_000], ['period-usage', 1_000_000], ['demand', 1_000_000]] as const
 
 /**
  * The same day blocks pushed by HTTP by a fleet without thresholds and by one that has three on every account: none of
