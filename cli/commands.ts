@@ -266,6 +266,11 @@ export async function statusCommand(settings: Settings): Promise<number> {
               (select count(*) from message e where e.utility_id = u.utility_id and state in ('failed', 'unknown')) as "failedMessages"
          from utility u order by u.utility_id`)
     print(rows)
+    const { rows: positions } = await database.pool.query(
+      `select topic, consumer_group as "group", kafka_partition as partition, next_offset as position,
+              greatest(end_offset - next_offset, 0) as lag, end_seen_at as "lagAsOf", updated_at as "lastMoved"
+         from kafka_position order by 1, 2, 3`)
+    if (positions.length > 0) print({ kafka: positions })
     return 0
   })
 }

@@ -56,8 +56,7 @@ class Messages {
   readonly #notes = new Set<string>()
   readonly #registers = new RegisterBatchBuilder()
   readonly #events: MeterEvent[] = []
-  /** Format of the content type; undefined where each message tells its own. */
-  readonly #stated: Format | BodyError | undefined
+  readonly #mayBeOneRecord: boolean
   #format: string | null = null
   #records = 0
   #rounded = 0
@@ -69,25 +68,18 @@ class Messages {
     this.#ctx = ctx
     this.#body = new JsonBody(bytes, ctx, null, 'record')
     this.#recordsBefore = new Int32Array(frames.ends.length)
-    try {
-      this.#stated = contentType === null ? undefined : detectFormat(contentType)
-    } catch (err) {
-      if (!(err instanceof BodyError)) throw err
-      // A type that says nothing (text/plain) leaves it to each message.
-      this.#stated = err.code === 'unsupported-format' && isVague(contentType) ? undefined : err
-    }
+    this.#mayBeOneRecord = contentType === null || /json/i.test(contentType)
   }
 
   decode(): DecodedMessages {
     const { ends, versions, refused } = this.#frames
     const body = this.#body
-    const mayBeOneRecord = this.#stated === undefined || (!(this.#stated instanceof BodyError) && this.#stated.name.endsWith('json'))
     const where = { place: 0, rawFrom: 0, rawTo: 0 }
     for (let i = 0, from = 0; i < ends.length; i++) {
       const to = ends[i]
       this.#recordsBefore[i] = this.#records
       if (refused !== null) this.#refuse(i, from, to, refused.code, refused.message)
-      else if (mayBeOneRecord && this.#bytes[from] === BRACE && this.#oneRecord(from, to)) {
+      else if (this.#mayBeOneRecord && this.#bytes[from] === BRACE && this.#oneRecord(from, to)) {
         where.place = ++this.#records
         where.rawFrom = from
         where.rawTo = to
@@ -164,8 +156,6 @@ class Messages {
   }
 
   #formatOf(bytes: Uint8Array): Format {
-    if (this.#stated instanceof BodyError) throw this.#stated
-    if (this.#stated !== undefined) return this.#stated
     // Without a content type a message is JSON, lines of it, or an Arrow stream; other formats have to be named.
     if (this.#contentType === null && bytes[0] !== BRACE && bytes[0] !== ARROW) return json
     return detectFormat(this.#contentType ?? undefined, undefined, undefined, bytes)
@@ -178,10 +168,6 @@ class Messages {
       ...(help === undefined ? {} : { help }), ...(rawTo > rawFrom ? { rawFrom, rawTo } : {}),
     })
   }
-}
-
-function isVague(contentType: string | null): boolean {
-  return /^\s*(text\/plain|application\/octet-stream)?\s*(;|$)/i.test(contentType ?? '')
 }
 
 /** Adds a batch's blocks; places count on from `records`, bytes from `rawBase`, and blocks without a version have `version`. */

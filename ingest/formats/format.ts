@@ -6,6 +6,7 @@ import type { FlowCode, ReadBatch } from '../../engine/read-batch.js'
 import type { RegisterBatch } from '../../engine/register-batch.js'
 import type { Clock } from '../../engine/source-settings.js'
 import type { Zone } from '../../engine/time/zone.js'
+import { arrow, looksLikeArrow } from './arrow.js'
 import { cmep, looksLikeCmep } from './cmep.js'
 import { amrdef } from './amrdef.js'
 import { csv } from './csv.js'
@@ -142,7 +143,7 @@ export interface Piece {
   readonly mantissas: Int32Array
 }
 
-const formats: readonly Format[] = [json, ndjson, csv, cmep, nem12, espi, iec61968, multispeak, amrdef]
+const formats: readonly Format[] = [json, ndjson, csv, arrow, cmep, nem12, espi, iec61968, multispeak, amrdef]
 
 /** Formats by the name that `?format=` takes. */
 export function formatByName(name: string): Format | undefined {
@@ -161,6 +162,7 @@ const CONTENT_TYPES: Readonly<Record<string, Format | typeof XML>> = {
   'application/ndjson': ndjson,
   'application/jsonl': ndjson,
   'application/x-jsonlines': ndjson,
+  'application/vnd.apache.arrow.stream': arrow,
   'text/csv': csv,
   'application/csv': csv,
   'application/xml': XML,
@@ -170,7 +172,7 @@ const CONTENT_TYPES: Readonly<Record<string, Format | typeof XML>> = {
 }
 
 const EXTENSIONS: Readonly<Record<string, Format | typeof XML>> = {
-  json, ndjson, jsonl: ndjson, csv, xml: XML, cmep, nem12, nem13: nem12,
+  json, ndjson, jsonl: ndjson, csv, arrow, arrows: arrow, xml: XML, cmep, nem12, nem13: nem12,
 }
 
 /** Content types that say nothing about the format: the file name or the first bytes tell. */
@@ -223,6 +225,7 @@ function guessLines(firstBytes: Uint8Array): Format | undefined {
 
 /** Format by the look of the first bytes; undefined where they fit none. */
 function guess(firstBytes: Uint8Array): Format | typeof XML | undefined {
+  if (looksLikeArrow(firstBytes)) return arrow
   const text = new TextDecoder('utf-8').decode(firstBytes.subarray(0, 4096)).trimStart()
   if (text.startsWith('<')) return XML
   if (text.startsWith('[')) return json
