@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
+import type { Edit } from '../engine/estimate/edit.js'
 import type { Receipt } from '../engine/receipt.js'
 import type { Pool } from '../engine/store/db.js'
 import type { ReadSource } from '../engine/store/replica.js'
@@ -82,6 +83,8 @@ export interface ApiContext {
   readonly withdraw?: (utilityId: number, deliveryId: string) => Promise<Receipt>
   /** How texts of members are taken: by the gateway's signature under its token. Absent: they are not. */
   readonly smsGateway?: { readonly token: string; readonly publicUrl: string; readonly stopScope: 'category' | 'all' }
+  /** Puts reads that validation flagged right; absent in a process without ingest. */
+  readonly edit?: (edit: Edit) => Promise<Receipt>
   /** Present where tokens of another issuer are accepted beside our own. */
   readonly issuer?: TokenIssuer
 }

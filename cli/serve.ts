@@ -15,6 +15,7 @@ import { registerPushDoor } from '../ingest/http.js'
 import { openKafkaDoor, type KafkaDoor } from '../ingest/kafka.js'
 import { registerMultiSpeakDoor } from '../ingest/multispeak-door.js'
 import { startJudging } from './judging.js'
+import { startValidating } from './validating.js'
 import { startMaintenance } from './maintenance.js'
 import { startNotifier, type Notifier } from './notify.js'
 import { openReplica } from './replica.js'
@@ -59,6 +60,7 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
     pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, versions: ingest.versions, folder: settings.watchDir, db: database.pool, log,
     files: new FileMetrics(metrics), now: Date.now, stableMs: settings.watchStableSeconds * 1000, pollMs: settings.watchPollSeconds * 1000,
   })
+  const validating = ingest === null ? null : startValidating(database.pool, ingest.pool, log)
   const maintenance = startMaintenance(settings, database.pool, database.storage, ingest?.pool ?? null, log)
   if (roles.has('notify')) {
     notifier = startNotifier(settings, database, log, metrics, () => publicUrl)
@@ -74,6 +76,7 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
       replayQuarantine: (utilityId, filter) => ingest.pool.replay({
         utilityId, deliveryId: uuidv7(Date.now()), reason: filter.reason ?? null, source: filter.source ?? null,
         meter: filter.meter ?? null, onlyRegistered: false }),
+      edit: (edit) => ingest.pool.edit(edit),
       withdraw: (utilityId, deliveryId) => ingest.pool.withdraw({ utilityId, deliveryId, withdrawalId: uuidv7(Date.now()) }),
     }),
     ...(settings.smsToken === null || statedUrl === null ? {} : {
@@ -91,6 +94,7 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
     await kafka?.close()
     await maintenance.stop()
     await files?.stop()
+    await validating?.stop()
     await ingest?.pool.close()
     await judging?.stop()
     await notifier?.stop()

@@ -13,6 +13,7 @@ import { evaluateThresholds } from './thresholds/evaluate.js'
 import { screen, seenOf, type Seen, type Touched } from './thresholds/screen.js'
 import { dayText } from './time/text.js'
 import type { Zone } from './time/zone.js'
+import { enqueuePending } from './validate/pending.js'
 
 /** What a commit that changes blocks is about. */
 export interface ChangeContext {
@@ -29,6 +30,10 @@ export interface ChangeContext {
   /** History loads raise no alert and keep the change feed quiet. */
   history: boolean
   setHoldsReads: boolean
+  /** Changed days are left to validation. */
+  validates: boolean
+  /** Raises no alert, without being history: what the engine estimates itself. */
+  quiet?: boolean
   /** Writes the caller's rows, given what the commit did to alerts. */
   record: (alerts: { raised: number; retracted: number }) => Promise<void>
 }
@@ -63,8 +68,8 @@ export class ChangeWriter {
     await insertRevisions(this.#client, revisions, set.atUs)
     for (const c of changes) {
       this.#touched.push({
-        meter: c.channel.meter, day: c.after.day, restated: c.before !== null && c.after.restatedAtUs === set.atUs,
-        seen: this.#seenOf(c) })
+        meter: c.channel.meter, channelId: isEnergy(c.channel) ? c.channel.channelId : 0, day: c.after.day,
+        restated: c.before !== null && c.after.restatedAtUs === set.atUs, seen: this.#seenOf(c) })
       if (set.shared.has(c.channel.channelId)) {
         this.#shared.push(c)
         continue
@@ -90,6 +95,7 @@ export class ChangeWriter {
     if (this.#shared.length > 0) for (const t of await applySpans(client, this.#shared, this.#load)) this.#touched.push(t)
     const alerts = await evaluate(client, set, this.#touched)
     if (!set.history) await writeChanges(client, set, this.#touched)
+    if (set.validates) await enqueuePending(client, set.utilityId, this.#touched)
     await set.record(alerts)
     if (set.setHoldsReads && changed) {
       await client.query('update utility set holds_reads = true where utility_id = $1 and not holds_reads', [set.utilityId])
@@ -101,6 +107,8 @@ export class ChangeWriter {
 
 interface TouchedDay {
   meter: MeterRef
+  /** The channel to validate; 0 where its block did not change, or is no energy. */
+  channelId: number
   day: number
   restated: boolean
   /** null: no threshold can be about it; undefined: the block stands as before and counts otherwise. */
@@ -159,7 +167,7 @@ async function applySpans(client: pg.PoolClient, touched: readonly BlockChange[]
   for (const { ref, day } of extra) {
     const block = blocks.get(blockKey(ref.channelId, day))
     if (block === undefined) continue
-    days.push({ meter: ref.meter, day, restated: true })
+    days.push({ meter: ref.meter, channelId: 0, day, restated: true })
     if (!ref.meter.isMain || !isEnergy(ref)) continue
     load.add(block, ref.flow, after.get(ref.channelId)!, 1)
     load.add(block, ref.flow, before.get(ref.channelId) ?? null, -1)
@@ -217,7 +225,7 @@ async function evaluate(
   if (near.size === 0) return { raised: 0, retracted: 0 }
   const days = new Map([...near].sort((a, b) => a - b).map((id) => [id, accounts.get(id)!.map((t) => t.day)]))
   return evaluateThresholds(client, {
-    utilityId: set.utilityId, zone: set.zone, days, history: set.history, deliveryId: set.deliveryId, now: new Date(set.now()),
+    utilityId: set.utilityId, zone: set.zone, days, history: set.quiet ?? set.history, deliveryId: set.deliveryId, now: new Date(set.now()),
     secrets: set.secrets,
   })
 }
@@ -231,7 +239,7 @@ function dueOf(set: ChangeContext, accounts: ReadonlyMap<number, readonly Touche
     if (watch?.hasDeferred !== true) continue
     for (const day of new Set(of.map((t) => t.day))) {
       const againAtS = watch.hasDeferredHours ? nowS : Math.max(nowS, set.zone.dayStart(day + 1))
-      waiting.push({ accountId, startDay: day, endDay: day + 1, againAtS, history: set.history })
+      waiting.push({ accountId, startDay: day, endDay: day + 1, againAtS, history: set.quiet ?? set.history })
     }
   }
   return joinDue(waiting)

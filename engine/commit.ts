@@ -10,7 +10,8 @@ import { MISSING, type ReadBatch } from './read-batch.js'
 import type { Receipt } from './receipt.js'
 import { NO_REGISTERS, type RegisterBatch } from './register-batch.js'
 import { planRegisters, settleRegisters, type RegisterOffer } from './registers.js'
-import { RegistryMap, type ChannelRef } from './registry-map.js'
+import { isEnergy, RegistryMap, type ChannelRef } from './registry-map.js'
+import { Quantity } from './quantity.js'
 import type { SourceSettings } from './source-settings.js'
 import { blockKey, readBlocks } from './store/blocks.js'
 import { lockChannels, makeChannels, markShared } from './store/channels.js'
@@ -22,6 +23,7 @@ import { lockMeters } from './store/registers.js'
 import type { Storage } from './store/storage.js'
 import type { NotifySecrets } from './contacts/seal.js'
 import { getZone, type Zone } from './time/zone.js'
+import { enqueuePending } from './validate/pending.js'
 import { parseDay } from './time/text.js'
 
 /** What a decoder made of a body, or of a part of one. */
@@ -41,10 +43,12 @@ export interface Submission {
   deliveryId: string
   sourceId: number
   settings: SourceSettings
-  kind: 'push' | 'replay'
+  kind: 'push' | 'replay' | 'estimate' | 'edit'
   door: string
   format: string | null
   history: boolean
+  /** Raises no alert, and is told of as any other change: the engine's own estimates. */
+  quiet?: boolean
   idempotencyKey: string | null
   /** SHA-256 of these bytes: the part's, or the whole body's where it is one part. */
   sha256: Buffer
@@ -112,6 +116,7 @@ export interface UtilityState {
   zone: Zone
   horizonDay: number
   holdsReads: boolean
+  validates: boolean
 }
 
 /** Begins the transaction: the registry lock (shared), the utility's state, and one delivery number per submission. */
@@ -121,9 +126,9 @@ export async function beginSettling(
   // One round trip: the integers are ours, nothing of a caller's goes into the text.
   const results = await client.query(
     `begin; select pg_advisory_xact_lock_shared(${REGISTRY_LOCK}, ${utilityId});
-     select registry_epoch, zone, horizon, holds_reads from utility where utility_id = ${utilityId};
+     select registry_epoch, zone, horizon, holds_reads, validates from utility where utility_id = ${utilityId};
      select nextval('delivery_no_seq') as no from generate_series(1, ${numbers}); ${storage.settlingSettings}`) as unknown as pg.QueryResult[]
-  const row = results[2].rows[0] as { registry_epoch: number; zone: string | null; horizon: string | null; holds_reads: boolean } | undefined
+  const row = results[2].rows[0] as { registry_epoch: number; zone: string | null; horizon: string | null; holds_reads: boolean; validates: boolean } | undefined
   if (row === undefined) throw new ApiError(404, 'unknown-utility', 'The utility does not exist.')
   if (row.zone === null) {
     throw new ApiError(409, 'utility-zone-unset', 'The utility has no time zone yet, and local days cannot be cut without one.',
@@ -131,7 +136,7 @@ export async function beginSettling(
   }
   return {
     utility: {
-      epoch: row.registry_epoch, zone: getZone(row.zone), holdsReads: row.holds_reads,
+      epoch: row.registry_epoch, zone: getZone(row.zone), holdsReads: row.holds_reads, validates: row.validates,
       horizonDay: row.horizon === null ? -Infinity : parseDay(row.horizon) ?? -Infinity,
     },
     numbers: (results[3].rows as { no: number }[]).map((r) => r.no),
@@ -304,12 +309,14 @@ async function settleEntries(
   const last = entries[entries.length - 1]
   const tallies = entries.map(emptyTally)
   await settleRegisters(client, registers, entries.map((e) => e.deliveryNo), tallies, atUs)
+  if (utility.validates) await enqueuePending(client, utilityId, registerDays(registers, utility.zone))
   for (const [k, e] of entries.entries()) await settleEvents(client, utilityId, e, tallies[k], atUs)
   const writer = new ChangeWriter(client, {
     utilityId, zone: utility.zone, map, secrets: world.secrets, now: world.now, shared, atUs,
     deliveryId: last.submission.deliveryId, deliveryNo: last.deliveryNo,
     history: entries.every((e) => e.submission.history),
-    setHoldsReads: !utility.holdsReads,
+    quiet: entries.every((e) => e.submission.history || e.submission.quiet === true),
+    setHoldsReads: !utility.holdsReads, validates: utility.validates,
     record: async (alerts) => writeDeliveries(client, utilityId, entries, tallies, alerts),
   })
   const deliveries = entries.map((e) => ({ batch: e.decoded.batch, deliveryNo: e.deliveryNo, version: e.version }))
@@ -323,6 +330,13 @@ async function settleEntries(
   for (const e of entries) await e.submission.after?.(client, e.deliveryNo)
   const receipts = await readReceipts(client, entries.map((e) => e.submission.deliveryId), utility.zone.name)
   return { receipts, made }
+}
+
+/** Days of channels that register reads are held against: those that they end or begin. */
+function registerDays(registers: readonly RegisterOffer[], zone: Zone): { channelId: number; day: number }[] {
+  return registers.flatMap(({ meter, flow, quantity, atS }) => meter.channels
+    .filter((c) => isEnergy(c) && quantity === Quantity.energy && c.flow === flow)
+    .flatMap(({ channelId }) => [{ channelId, day: zone.dayOf(atS) }, { channelId, day: zone.dayOf(atS - 1) }]))
 }
 
 async function settleEvents(client: pg.PoolClient, utilityId: number, e: Entry, tally: Tally, atUs: number): Promise<void> {

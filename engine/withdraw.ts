@@ -74,7 +74,7 @@ async function withdrawOnce(pool: Pool, world: CommitWorld, what: Withdrawal): P
     let slots = 0
     const writer = new ChangeWriter(client, {
       utilityId: what.utilityId, zone: utility.zone, map, secrets: world.secrets, now: world.now, shared, atUs,
-      deliveryId: what.withdrawalId, deliveryNo: no, history: false, setHoldsReads: false,
+      deliveryId: what.withdrawalId, deliveryNo: no, history: false, setHoldsReads: false, validates: utility.validates,
       record: (alerts) => insertWithdrawal(client, what, delivery, { no, atUs, slots, alerts }),
     })
     for (let from = 0; from < blocks.length; from += CHUNK) {

@@ -1,6 +1,8 @@
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Piscina } from 'piscina'
+import type { Edit } from '../engine/estimate/edit.js'
+import type { VeeTurn } from '../engine/estimate/turn.js'
 import { ApiError } from '../engine/problem.js'
 import type { Receipt } from '../engine/receipt.js'
 import type { IngestMetrics } from './metrics.js'
@@ -125,6 +127,19 @@ export class IngestPool {
   /** @throws ApiError as the worker answered */
   async withdraw(task: Omit<WithdrawTask, 'kind'>): Promise<Receipt> {
     return this.#single({ kind: 'withdraw', ...task })
+  }
+
+  /** One turn of validation and estimation. @throws ApiError as the worker answered */
+  async vee(utilityId: number): Promise<VeeTurn> {
+    const { deliveries, messages, vee } = await this.#run({ kind: 'vee', utilityId }, [])
+    if (messages) this.#options.onMessages()
+    if (vee === undefined) throw toApiError(deliveries[0])
+    return vee
+  }
+
+  /** Puts the reads that a flag means right. @throws ApiError as the worker answered */
+  async edit(edit: Edit): Promise<Receipt> {
+    return this.#single({ kind: 'edit', ...edit })
   }
 
   /** Waits until everything accepted is settled or answered, then ends the threads. */

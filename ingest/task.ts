@@ -1,4 +1,6 @@
 import type { FormatState } from './formats/format.js'
+import type { Edit } from '../engine/estimate/edit.js'
+import type { VeeTurn } from '../engine/estimate/turn.js'
 import type { Receipt } from '../engine/receipt.js'
 import type { PositionMove } from '../engine/store/kafka-positions.js'
 
@@ -80,7 +82,18 @@ export interface WithdrawTask {
   withdrawalId: string
 }
 
-export type WorkerTask = SettleTask | ReplayTask | WithdrawTask
+/** A turn of validation and estimation for a utility. */
+export interface VeeTask {
+  kind: 'vee'
+  utilityId: number
+}
+
+/** Puts the reads that a flag means right. */
+export interface EditTask extends Edit {
+  kind: 'edit'
+}
+
+export type WorkerTask = SettleTask | ReplayTask | WithdrawTask | VeeTask | EditTask
 
 /** An error in a form that crosses threads whole. */
 export interface ErrorAnswer {
@@ -114,6 +127,8 @@ export interface TaskAnswer {
   settleS: number
   /** Alerts told something: the outbox should look. */
   messages: boolean
+  /** What a turn of validation and estimation came to. */
+  vee?: VeeTurn
 }
 
 /** What a worker is given when it starts. */

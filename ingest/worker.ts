@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto'
 import { workerData } from 'piscina'
 import type { CommitWorld, DecodedBody, Submission } from '../engine/commit.js'
 import { databaseTrouble } from '../engine/database-trouble.js'
+import { editFlagged } from '../engine/estimate/edit.js'
+import { veeTurn } from '../engine/estimate/turn.js'
 import { collectWhenIdle } from '../engine/memory.js'
 import { ApiError, BodyError } from '../engine/problem.js'
 import { replayQuarantine } from './replay.js'
@@ -62,12 +64,21 @@ export default async function run(task: WorkerTask): Promise<unknown> {
       collectWhenIdle(bytes)
       return answer
     }
+    case 'vee':
+      try {
+        const vee = await veeTurn(worker.pool, worker.settler, task.utilityId, worker.world.now())
+        return { deliveries: [], decodeS: 0, settleS: 0, messages: vee.estimated > 0, vee }
+      } catch (err) {
+        return answerAll(task, errorAnswer(err))
+      }
     case 'replay':
+    case 'edit':
     case 'withdraw': {
       try {
         const receipt = task.kind === 'replay'
           ? await replayQuarantine(worker.settler, worker.pool, task)
-          : await withdrawDelivery(worker.pool, worker.world, task)
+          : task.kind === 'edit' ? await editFlagged(worker.pool, worker.settler, task, worker.world.now())
+            : await withdrawDelivery(worker.pool, worker.world, task)
         return { deliveries: [{ receipt, error: null, rest: null, state: null, format: null }], decodeS: 0, settleS: 0, messages: true }
       } catch (err) {
         return answerAll(task, errorAnswer(err))

@@ -88,7 +88,7 @@ export interface DeliveryRow {
   delivery_no: number
   utility_id: number
   source_id: number
-  kind: 'push' | 'replay' | 'withdrawal'
+  kind: 'push' | 'replay' | 'withdrawal' | 'estimate' | 'edit'
   door: string
   format: string | null
   history: boolean

@@ -61,7 +61,7 @@ export interface QualityRun {
 
 export type SeriesAnswer = PeriodSeriesAnswer | StepSeriesAnswer
 
-const METHODS = ['', 'linear', 'like-day']
+const METHODS = ['', 'linear', 'like-day', 'linear-register', 'like-day-register', 'outage-zero']
 
 /** Name of the method by which a read was estimated or edited; undefined where the lane has none. */
 export function methodName(lane: number): string | undefined {

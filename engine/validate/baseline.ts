@@ -63,7 +63,7 @@ export function periodStart(period: number): number {
 
 /** First and last period whose baseline a day takes part in. */
 export function periodsAfter(day: number): [number, number] {
-  return [periodOf(day) + 1, periodOf(day + WINDOW_DAYS - 1) + 1]
+  return [periodOf(day) + 1, periodOf(day + WINDOW_DAYS)]
 }
 
 /** The figures of a period's window; null where too few days are usable. Pure. @param days of the window, in any order */

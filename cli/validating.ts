@@ -1,0 +1,38 @@
+import { Cron } from 'croner'
+import type { Logger } from 'pino'
+import type { Pool } from '../engine/store/db.js'
+import { utilitiesToValidate } from '../engine/validate/step.js'
+import type { IngestPool } from '../ingest/pool.js'
+
+/** Every ten seconds, between the pushes: flags may wait, acknowledgements may not. */
+const SCHEDULE = '5-59/10 * * * * *'
+
+/** Validates what changed and fills what lacks, in the workers, on a schedule; several processes may do so at once. */
+export function startValidating(pool: Pool, ingest: IngestPool, log: Logger): { stop: () => Promise<void> } {
+  let running: Promise<void> = Promise.resolve()
+  let stopping = false
+  const job = new Cron(SCHEDULE, {
+    // A turn that takes longer than its time is not begun again beside itself.
+    protect: true, unref: true,
+    catch: (err) => log.warn({ err }, 'reads could not be validated'),
+  }, () => {
+    running = validate()
+    return running
+  })
+  async function validate(): Promise<void> {
+    for (const utilityId of await utilitiesToValidate(pool)) {
+      for (let more = true; more && !stopping;) {
+        const turn = await ingest.vee(utilityId)
+        more = turn.more
+        if (turn.flagged + turn.estimated > 0) log.info({ judged: turn.judged, flagged: turn.flagged, estimated: turn.estimated }, 'days validated')
+      }
+    }
+  }
+  return {
+    stop: async () => {
+      stopping = true
+      job.stop()
+      await running.catch(() => undefined)
+    },
+  }
+}
