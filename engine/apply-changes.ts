@@ -32,8 +32,6 @@ export interface ChangeContext {
   setHoldsReads: boolean
   /** Changed days are left to validation. */
   validates: boolean
-  /** Raises no alert, without being history: what the engine estimates itself. */
-  quiet?: boolean
   /** Writes the caller's rows, given what the commit did to alerts. */
   record: (alerts: { raised: number; retracted: number }) => Promise<void>
 }
@@ -225,7 +223,7 @@ async function evaluate(
   if (near.size === 0) return { raised: 0, retracted: 0 }
   const days = new Map([...near].sort((a, b) => a - b).map((id) => [id, accounts.get(id)!.map((t) => t.day)]))
   return evaluateThresholds(client, {
-    utilityId: set.utilityId, zone: set.zone, days, history: set.quiet ?? set.history, deliveryId: set.deliveryId, now: new Date(set.now()),
+    utilityId: set.utilityId, zone: set.zone, days, history: set.history, deliveryId: set.deliveryId, now: new Date(set.now()),
     secrets: set.secrets,
   })
 }
@@ -239,7 +237,7 @@ function dueOf(set: ChangeContext, accounts: ReadonlyMap<number, readonly Touche
     if (watch?.hasDeferred !== true) continue
     for (const day of new Set(of.map((t) => t.day))) {
       const againAtS = watch.hasDeferredHours ? nowS : Math.max(nowS, set.zone.dayStart(day + 1))
-      waiting.push({ accountId, startDay: day, endDay: day + 1, againAtS, history: set.quiet ?? set.history })
+      waiting.push({ accountId, startDay: day, endDay: day + 1, againAtS, history: set.history })
     }
   }
   return joinDue(waiting)

@@ -47,8 +47,6 @@ export interface Submission {
   door: string
   format: string | null
   history: boolean
-  /** Raises no alert, and is told of as any other change: the engine's own estimates. */
-  quiet?: boolean
   idempotencyKey: string | null
   /** SHA-256 of these bytes: the part's, or the whole body's where it is one part. */
   sha256: Buffer
@@ -315,7 +313,6 @@ async function settleEntries(
     utilityId, zone: utility.zone, map, secrets: world.secrets, now: world.now, shared, atUs,
     deliveryId: last.submission.deliveryId, deliveryNo: last.deliveryNo,
     history: entries.every((e) => e.submission.history),
-    quiet: entries.every((e) => e.submission.history || e.submission.quiet === true),
     setHoldsReads: !utility.holdsReads, validates: utility.validates,
     record: async (alerts) => writeDeliveries(client, utilityId, entries, tallies, alerts),
   })

@@ -71,7 +71,7 @@ export async function estimateSome(pool: Pool, settler: Settler, utilityId: numb
     return { days, reads: 0, more }
   }
   await submit(settler, utilityId, {
-    ...await ownSubmission(pool, utilityId, nowMs, batch, 'estimate'), quiet: !estimation.raiseAlerts,
+    ...await ownSubmission(pool, utilityId, nowMs, batch, 'estimate'),
     after: async (client, deliveryNo) => {
       await writeBasis(client, found, deliveryNo, ruleSet)
       await markDone(client, due)

@@ -52,8 +52,6 @@ export const DEFAULT_RULE_SET = {
   estimation: {
     /** False: gaps stay gaps. The engine invents no number unasked. */
     enabled: false,
-    /** True: estimates may raise alerts as reads do. */
-    raiseAlerts: false,
     linearHours: 2,
     likeDays: 3,
     /** Days before the gap that like days are looked for in. */
