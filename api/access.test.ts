@@ -89,6 +89,8 @@ describe('roles', () => {
     'POST /v1/messages/replay': '', 'POST /v1/notices': 'notify', 'PUT /v1/webhooks/:id': '', 'GET /v1/webhooks': 'viewer',
     'DELETE /v1/webhooks/:id': '', 'GET /v1/webhooks/:id/deliveries': 'viewer', 'POST /v1/webhooks/:id/replay': '',
     'DELETE /v1/accounts/:account/member': 'portal',
+    'GET /v1/exceptions': 'viewer', 'POST /v1/exceptions/:id/accept': '', 'POST /v1/exceptions/:id/edit': '',
+    'POST /v1/exceptions/:id/estimate': '', 'GET /v1/vee/rules': 'viewer', 'PUT /v1/vee/rules': '',
   }
 
   it('holds for every route and every role', async () => {

@@ -26,7 +26,8 @@ const Read = {
   version: nullable(Type.Integer({ description: 'Microseconds since the epoch where the source stated it.' })),
   delivery: nullable(Type.Object({
     id: Type.String(), source: Type.String(), kind: Type.String(), format: nullable(Type.String()), acceptedAt: Type.String(),
-    sha256: nullable(Type.String()), place: nullable(Type.String()) })),
+    sha256: nullable(Type.String()), place: nullable(Type.String()),
+    edit: nullable(Type.Object({ by: Type.String(), reason: Type.String() })) })),
 }
 
 const Explanation = Type.Object({
@@ -36,6 +37,11 @@ const Explanation = Type.Object({
   interval: Type.Object({ start: Type.String(), end: Type.String(), seconds: Type.Integer() }),
   ...Read,
   since: nullable(Type.String({ description: 'When the value came to stand.' })),
+  findings: Type.Array(Type.Object({
+    rule: Type.String(), severity: Type.String(), parameters: Type.Record(Type.String(), Type.Unknown()),
+    inputs: Type.Record(Type.String(), Type.Number()), ruleSet: Type.Integer(), state: Type.String(), reason: nullable(Type.String()),
+  }), { description: 'What validation found about the interval or its day' }),
+  estimate: nullable(Type.Record(Type.String(), Type.Unknown(), { description: 'What the engine\'s estimate rests on: methods, like days, register, rule set' })),
   history: Type.Array(Type.Object({
     outcome: Type.String({ description: 'superseded, outranked or withdrawn' }), at: Type.String(), ...Read })),
 })

@@ -6,6 +6,7 @@ import { completenessRoutes } from './completeness.js'
 import { contactRoutes } from './contacts.js'
 import { deliveryRoutes } from './deliveries.js'
 import { eventRoutes } from './events.js'
+import { exceptionRoutes } from './exceptions.js'
 import { explainRoutes } from './explain.js'
 import { greenButtonRoutes } from './green-button.js'
 import { keyRoutes } from './keys.js'
@@ -24,6 +25,7 @@ import { thresholdRoutes } from './thresholds.js'
 import { tokenRoutes } from './tokens.js'
 import { usageRoutes } from './usage.js'
 import { utilityRoutes } from './utilities.js'
+import { veeRulesRoutes } from './vee-rules.js'
 import { webhookRoutes } from './webhooks.js'
 
 /** Access, registry and deliveries. */
@@ -36,6 +38,7 @@ export const apiRoutes: readonly RouteModule[] = [
   ...adminRoutes,
   usageRoutes, greenButtonRoutes, summaryRoutes, changeRoutes, completenessRoutes, systemLoadRoutes, explainRoutes,
   registerReadRoutes,
+  exceptionRoutes, veeRulesRoutes,
   thresholdRoutes, alertRoutes, contactRoutes, messageRoutes, eventRoutes, preferenceRoutes, noticeRoutes,
   webhookRoutes,
 ]

@@ -274,7 +274,8 @@ describe('explain', () => {
       interval: { start: '2026-11-02T00:15:00-06:00', end: '2026-11-02T00:30:00-06:00', seconds: 900 },
       value: 0.02, quality: 'actual', flags: 0, version: 20, since: '2026-11-10T12:01:00-06:00',
       delivery: {
-        id: ids[1], source: 'ami', kind: 'push', format: 'csv', acceptedAt: '2026-11-10T12:00:00-06:00', sha256: 'abcd', place: null },
+        id: ids[1], source: 'ami', kind: 'push', format: 'csv', acceptedAt: '2026-11-10T12:00:00-06:00', sha256: 'abcd', place: null, edit: null },
+      findings: [], estimate: null,
       history: [
         {
           outcome: 'outranked', at: '2026-11-10T12:02:00-06:00', value: 0.015, quality: 'actual', flags: 0, version: 15,

@@ -3,6 +3,7 @@ import type { Queryable } from '../store/db.js'
 import type { Block } from '../settle.js'
 import { dayText, instantText } from '../time/text.js'
 import type { Zone } from '../time/zone.js'
+import { flagBit } from '../validate/rule-set.js'
 import { methodName } from './answer.js'
 import { loadBlocks } from './day-rows.js'
 import { scaled } from './decimal.js'
@@ -19,6 +20,20 @@ export interface DeliveryAnswer {
   sha256: string | null
   /** Place of the record in the delivery; null where it is not kept. */
   place: string | null
+  /** Who made it by hand, and why; null for what came from a source or from estimation. */
+  edit: { by: string; reason: string } | null
+}
+
+/** What validation found about the interval or its day. */
+export interface FindingAnswer {
+  rule: string
+  severity: string
+  parameters: Record<string, unknown>
+  inputs: Record<string, number>
+  /** Version of the utility's rule set. */
+  ruleSet: number
+  state: string
+  reason: string | null
 }
 
 interface ReadAnswer {
@@ -47,6 +62,9 @@ export interface ExplainAnswer extends ReadAnswer {
   since: string | null
   /** What it replaced and what lost to it, newest first. */
   history: HistoryEntry[]
+  findings: FindingAnswer[]
+  /** What the engine's estimate rests on: methods, like days, the register; null for other reads. */
+  estimate: (Record<string, unknown> & { ruleSet: number }) | null
 }
 
 interface RevisionRow {
@@ -115,7 +133,7 @@ function headOf(zone: Zone, segment: Segment, startS: number): Pick<ExplainAnswe
 function nothingHeld(zone: Zone, segment: Segment, startS: number): ExplainAnswer {
   return {
     ...headOf(zone, segment, startS),
-    value: null, quality: null, flags: 0, version: null, delivery: null, since: null, history: [],
+    value: null, quality: null, flags: 0, version: null, delivery: null, since: null, history: [], findings: [], estimate: null,
   }
 }
 
@@ -132,12 +150,30 @@ async function explainSlot(
   const deliveries = await loadDeliveries(db, zone,
     [current.deliveryNo, ...entries.map((e) => e.state.deliveryNo)].filter((n) => n !== null))
   const read = (s: State): ReadAnswer => readAnswer(s, deliveries)
+  const findings = await loadFindings(db, block, slot)
   return {
     ...headOf(zone, segment, block.firstS + slot * block.intervalS),
     ...read(current),
+    flags: findings.reduce((bits, f) => bits | flagBit(f.rule), 0), findings, estimate: await loadBasis(db, block, current.deliveryNo),
     since: current.mantissa === null ? null : stamp(current.sinceUs, zone),
     history: entries.map(({ outcome, atUs, state }) => ({ outcome, at: stamp(atUs, zone), ...read(state) })),
   }
+}
+
+/** Flags of the interval, and of its day as a whole. */
+async function loadFindings(db: Queryable, block: Block, slot: number): Promise<FindingAnswer[]> {
+  const { rows } = await db.query<FindingAnswer>(
+    `select rule, severity, parameters, inputs, rule_set as "ruleSet", state, reason from day_flag
+      where channel_id = $1 and day = $2::date and (cardinality(slots) = 0 or $3::smallint = any(slots)) order by flag_id`,
+    [block.channelId, dayText(block.day), slot])
+  return rows
+}
+
+async function loadBasis(db: Queryable, block: Block, deliveryNo: number | null): Promise<ExplainAnswer['estimate']> {
+  const { rows } = await db.query<{ basis: Record<string, unknown>; rule_set: number }>(
+    'select basis, rule_set from estimate_basis where channel_id = $1 and day = $2::date and delivery_no = $3',
+    [block.channelId, dayText(block.day), deliveryNo])
+  return rows.length === 0 ? null : { ...rows[0].basis, ruleSet: rows[0].rule_set }
 }
 
 function standing(block: Block, slot: number): State {
@@ -213,13 +249,15 @@ function readAnswer(s: State, deliveries: ReadonlyMap<number, DeliveryAnswer>): 
 async function loadDeliveries(db: Queryable, zone: Zone, numbers: number[]): Promise<Map<number, DeliveryAnswer>> {
   const { rows } = await db.query<{
     delivery_no: number; delivery_id: string; source: string; kind: string; format: string | null; accepted_at: Date
-    sha256: string | null
+    sha256: string | null; actor: string | null; reason: string | null
   }>(
-    `select d.delivery_no, d.delivery_id, s.name as source, d.kind, d.format, d.accepted_at, encode(d.sha256, 'hex') as sha256
-       from delivery d join source s using (source_id) where d.delivery_no = any($1::int8[])`, [numbers])
+    `select d.delivery_no, d.delivery_id, s.name as source, d.kind, d.format, d.accepted_at, encode(d.sha256, 'hex') as sha256,
+            e.actor, e.reason
+       from delivery d join source s using (source_id) left join delivery_reason e using (delivery_no) where d.delivery_no = any($1::int8[])`, [numbers])
   return new Map(rows.map((r) => [r.delivery_no, {
     id: r.delivery_id, source: r.source, kind: r.kind, format: r.format,
     acceptedAt: instantText(r.accepted_at.getTime() / 1000, zone), sha256: r.sha256, place: null,
+    edit: r.actor === null ? null : { by: r.actor, reason: r.reason ?? '' },
   }]))
 }
 

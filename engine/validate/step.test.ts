@@ -26,7 +26,7 @@ async function judgeAll(u: TestUtility): Promise<void> {
 }
 
 async function flags(u: TestUtility): Promise<unknown[]> {
-  const { rows } = await db.pool.query(
+  const { rows } = await db.pool.query<Record<string, unknown>>(
     `select m.id as meter, f.day, f.rule, f.severity, f.slots, f.inputs from day_flag f join channel c using (channel_id) join meter m using (meter_id)
       where f.utility_id = $1 order by 1, 2, 3`, [u.utilityId])
   return rows
