@@ -29,7 +29,7 @@ function partial(defaults: object): TSchema {
 /** A default in the schema would be filled in, and read as set: it is told as description. */
 function withoutDefault(schema: TSchema): TSchema {
   const { default: value, ...rest } = schema as TSchema & { default?: unknown }
-  return (value === undefined ? rest : { ...rest, description: `Default: ${JSON.stringify(value)}` }) as TSchema
+  return value === undefined ? rest : { ...rest, description: `Default: ${JSON.stringify(value)}` }
 }
 
 const shape = Type.Object({
