@@ -76,7 +76,7 @@ export async function editFlagged(pool: Pool, settler: Settler, edit: Edit, nowM
     },
   }])
   if (result.status === 'failed') throw result.error
-  if (result.status === 'key-reused') throw new Error('an edit has no idempotency key')
+  if (!('receipt' in result)) throw new Error('an edit has no idempotency key, and does not come by Kafka')
   return result.receipt
 }
 
