@@ -108,7 +108,7 @@ const baselines = new WeakMap<HistoryDay[], Map<number, Baseline | null>>()
 function baselineAt(history: HistoryDay[], day: number): Baseline | null {
   const period = periodOf(day)
   let known = baselines.get(history)
-  if (known === undefined) baselines.set(history, known = new Map())
+  if (known === undefined) baselines.set(history, known = new Map<number, Baseline | null>())
   let base = known.get(period)
   if (base === undefined) known.set(period, base = summarise(period, history.filter((d) => d.day >= periodStart(period) - WINDOW_DAYS)))
   return base
