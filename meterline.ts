@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util'
 import { demo } from './cli/demo.js'
 import { migrateCommand, registerCommand, replayCommand, simulateCommand, statusCommand, withdrawCommand } from './cli/commands.js'
 import { keyCommand } from './cli/keys.js'
+import { veeCommand } from './cli/vee.js'
 import { load, messageOf } from './cli/load.js'
 import { ROLES, serve, type ServeRole } from './cli/serve.js'
 import { loadSettings, SettingsError } from './engine/config.js'
@@ -17,6 +18,7 @@ meterline replay [--reason R] [--source S]
 meterline simulate --meters N --days D [--push day|4h|interval] [--to http|file] [--dir DIR] [--seed S] [--start YYYY-MM-DD]
                    [--faults gaps,duplicates,late,corrections,dst]
 meterline key create --role ROLE [--name NAME] [--utility U] [--sources a,b] · key list · key revoke ID
+meterline vee --shadow RULESET [--days N]   what another rule set (JSON, as PUT /v1/vee/rules) would change; changes nothing
 meterline status
 Every command takes --url and --key of a running server (or METERLINE_URL, METERLINE_KEY) where it can work on one.
 `
@@ -30,7 +32,7 @@ async function main(argv: string[]): Promise<number> {
     options: {
       roles: text, utility: text, source: text, sources: text, format: text, mapping: text, zone: text, meter: text, history: flag, json: flag,
       reason: text, meters: text, days: text, push: text, to: text, dir: text, seed: text, start: text, faults: text, role: text,
-      name: text, url: text, key: text, exit: flag, 'to-timescale': flag, help: { ...flag, short: 'h' },
+      name: text, url: text, key: text, shadow: text, exit: flag, 'to-timescale': flag, help: { ...flag, short: 'h' },
     },
   })
   const [command, ...rest] = positionals
@@ -75,6 +77,8 @@ async function main(argv: string[]): Promise<number> {
     case 'key':
       return keyCommand(settings, rest, {
         role: values.role ?? null, utility, sources: values.sources ?? null, name: values.name ?? null })
+    case 'vee':
+      return veeCommand(settings, { shadow: values.shadow ?? null, days: whole(values.days ?? '30', 'days') }, utility)
     case 'status':
       return statusCommand(settings)
     default:
@@ -90,6 +94,7 @@ const OPTIONS: Record<string, readonly string[]> = {
   register: ['utility', ...SERVER],
   load: ['utility', 'source', 'format', 'mapping', 'zone', 'meter', 'history', 'json', ...SERVER],
   withdraw: ['utility', ...SERVER],
+  vee: ['utility', 'shadow', 'days'],
   replay: ['utility', 'reason', 'source', ...SERVER],
   simulate: ['meters', 'days', 'push', 'to', 'dir', 'seed', 'start', 'faults', 'format', 'source', ...SERVER],
   key: ['role', 'name', 'utility', 'sources', ...SERVER],

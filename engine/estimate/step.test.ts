@@ -6,6 +6,7 @@ import { expectSound } from '../../test/soundness.js'
 import { dayNumber } from '../time/text.js'
 import { putRules } from '../validate/rule-set-store.js'
 import { editFlagged } from './edit.js'
+import { shadowRules } from './shadow.js'
 import { estimateSome } from './step.js'
 import { veeTurn } from './turn.js'
 
@@ -164,5 +165,29 @@ describe('flagged reads are put right', () => {
     const block = (await storedBlocks(db.pool, u.utilityId)).find((b) => b.day === '2026-11-18')!
     expect(block.vals[40]).toBe(Math.round((plain(bad)(39) + plain(bad)(41)) / 2))
     expect(block.lane?.[40]).toBe(5 | 1 << 3)
+  })
+})
+
+describe('another rule set in the shadow', () => {
+  it('tells what it would flag and fill, and changes nothing', async () => {
+    const u = await testUtility(db.pool)
+    u.clock.nowMs = Date.parse(NOW)
+    const { accountId } = await u.account()
+    const meter = await u.meter({ assignments: [{ accountId }] })
+    await u.threshold(accountId, { limit: '25' })
+    const due = dayNumber('2026-11-19')
+    for (let d = FIRST; d <= due; d++) {
+      await u.settle([dayOf(u, meter, d, (i) => d === due - 1 && i === 40 ? 20_000 : d === due && i >= 40 && i < 44 ? null : plain(d)(i))])
+    }
+    await settleDown(u)
+    const before = [await storedBlocks(db.pool, u.utilityId), (await db.pool.query('select * from day_flag where utility_id = $1 order by 1', [u.utilityId])).rows]
+    const patch = { rules: { spike: { ratio: 1000 } }, estimation: { enabled: true } }
+    const report = await shadowRules(db.pool, u.utilityId, patch, 30, u.clock.nowMs / 1000)
+    const line = [1, 2, 3, 4].map((k) => Math.round(plain(due)(39) + (plain(due)(44) - plain(due)(39)) * k / 5)).reduce((a, b) => a + b, 0) / 1000
+    expect(report).toEqual({
+      from: '2026-10-21', to: '2026-11-19', channelDays: 30, totalsChanged: 1, kwhChanged: line, alertsToJudge: 1,
+      inForce: { flags: { gap: 1, 'max-history': 1, spike: 1 }, estimatedReads: 0, estimatedKwh: 0 },
+      shadow: { flags: { gap: 1, 'max-history': 1 }, estimatedReads: 4, estimatedKwh: line } })
+    expect([await storedBlocks(db.pool, u.utilityId), (await db.pool.query('select * from day_flag where utility_id = $1 order by 1', [u.utilityId])).rows]).toEqual(before)
   })
 })

@@ -13,7 +13,7 @@ import { uuidv7 } from '../uuid.js'
 import { loadFacts, type ChannelFacts } from '../validate/facts.js'
 import { slotsFrom } from '../validate/day.js'
 import { loadRules } from '../validate/rule-set-store.js'
-import { fillGaps, type Basis, type EstimationRules } from './fill.js'
+import { fillGaps, type Basis, type Estimate, type EstimationRules } from './fill.js'
 import { estimateVersion, seriesOf, type StoredSeries } from './series.js'
 
 /** Source that the engine's own estimates and edits are deliveries of. */
@@ -36,6 +36,8 @@ export interface ChannelEstimates {
   /** Runs of slots that get another estimate than stands. */
   runs: { slot: number; mantissas: number[]; lanes: number[] }[]
   basis: Map<number, Basis>
+  /** All that fills the series' gaps, whether it stands already or not. */
+  estimates: readonly Estimate[]
 }
 
 /**
@@ -141,7 +143,7 @@ export async function estimateChannels(
     const filling = fillGaps(series, {
       outages: fact.outages, registers: fact.registers.map((r) => ({ atS: r.atS, mantissa: Math.round(r.kwh * scale) })),
     }, rules, toSlot)
-    out.push({ fact, series, basis: filling.basis, runs: changedRuns(series, filling.estimates, days) })
+    out.push({ fact, series, basis: filling.basis, estimates: filling.estimates, runs: changedRuns(series, filling.estimates, days) })
   }
   return out
 }
