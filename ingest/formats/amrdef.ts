@@ -73,7 +73,8 @@ class MeterFile implements XmlHandler {
   readonly #at = new XmlTime()
   readonly #collected = new XmlTime()
   #meter = ''
-  #fault: string | undefined = ''
+  /** What is wrong with the meter's id. */
+  #fault: string | undefined
   /** Seconds east of UTC of the meter's clock; NaN: local time of the source's zone. */
   #offsetS = NaN
   #spec: Spec | null = null
@@ -85,6 +86,7 @@ class MeterFile implements XmlHandler {
   constructor(reader: XmlReader, bytes: number, ctx: DecodeContext, state: FormatState | null) {
     this.#reader = reader
     this.#ctx = ctx
+    this.#fault = meterFault(ctx.meter ?? '')
     this.records = state?.records ?? 0
     this.sink = new ReadSink(ctx, state, 'record', bytes >> 3)
     this.#reads = new XmlReads(this.sink, ctx)
@@ -93,7 +95,8 @@ class MeterFile implements XmlHandler {
   open(element: number, attributes: XmlAttributes): void {
     switch (element) {
       case E.MeterReadings:
-        this.#meter = ''
+        this.#meter = this.#ctx.meter ?? ''
+        this.#fault = meterFault(this.#meter)
         this.#offsetS = NaN
         this.#collected.clear()
         this.#collected.read(attribute(attributes, 'CollectionTime') ?? '', this.#time)
@@ -177,7 +180,7 @@ class MeterFile implements XmlHandler {
     const reads = this.#reads
     const spec = this.#spec
     if (this.#fault !== undefined) {
-      reads.problem('', 'meter-invalid', this.#fault === '' ? 'The reading stands before its Meter.' : this.#fault)
+      reads.problem('', 'meter-invalid', this.#fault)
       return
     }
     if (spec?.unit === undefined) {
@@ -212,7 +215,7 @@ class MeterFile implements XmlHandler {
     reads.place = ++this.records
     reads.rawFrom = this.#reader.tagFrom()
     reads.rawTo = this.#reader.position()
-    if (this.#fault !== undefined) reads.problem('', 'meter-invalid', this.#fault === '' ? 'The event stands before its Meter.' : this.#fault)
+    if (this.#fault !== undefined) reads.problem('', 'meter-invalid', this.#fault)
     else if (kind === '' || Number.isNaN(atS)) reads.problem(this.#meter, 'event-unknown', 'The event says no type, or no time.')
     else this.sink.events.push({ meter: this.#meter, kind, atS })
   }

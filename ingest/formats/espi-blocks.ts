@@ -5,6 +5,7 @@ import { Accumulation, flowOfDirection, qualityOfEspi, unitOfCode } from './cim-
 import type { EspiLinks, EspiResources, EspiType } from './espi-resources.js'
 import type { DecodeContext, FormatState } from './format.js'
 import { ReadSink } from './sink.js'
+import { meterFault } from './words.js'
 import { XmlReads, type ReadFacts } from './xml-reads.js'
 
 /** One IntervalReading as it stands in the file; one object serves for all. */
@@ -145,9 +146,11 @@ export class EspiBlocks {
       throw new BodyError(422, 'meter-not-stated', 'The file names no usage point, and so no meter.',
         `record ${this.#before + block.first + 1}`, 'Say whose reads they are with ?meter= or --meter.')
     }
+    const fault = meterFault(meter)
     const unit = this.#unitOf(type)
     const flow = type === null || type.flow < 0 ? Flow.delivered : flowOfDirection(type.flow)
-    if (unit === undefined) {
+    if (fault !== undefined) this.#refuse(block, '', 'meter-invalid', fault)
+    else if (unit === undefined) {
       this.#refuse(block, meter, 'unit-unsupported', `The unit uom ${type?.uom ?? 0} is not known.`, TYPE_HELP)
     } else if (flow === undefined) {
       this.#refuse(block, meter, 'flow-unsupported',

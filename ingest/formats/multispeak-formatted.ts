@@ -1,6 +1,6 @@
 import { unitOf, type Unit } from '../../engine/quantity.js'
 import { Quality, type FlowCode } from '../../engine/read-batch.js'
-import { flowIn } from './multispeak-intervals.js'
+import { flowIn } from './multispeak-profile.js'
 import { M, type MultiSpeakShared, type ObjectReader } from './multispeak.js'
 import { meterFault } from './words.js'
 import { DecimalReader, integerOf, ownText, XmlTime } from './xml-text.js'

@@ -1,23 +1,9 @@
-import { unitOf, type Unit } from '../../engine/quantity.js'
-import { Flow, Quality, type FlowCode } from '../../engine/read-batch.js'
+import { Quality } from '../../engine/read-batch.js'
+import { flowIn, LENGTH_UNIT_S, unitIn, type MultiSpeakProfile, type ProfileChannel } from './multispeak-profile.js'
 import { M, type MultiSpeakShared, type MultiSpeakState, type ObjectReader } from './multispeak.js'
 import { meterFault } from './words.js'
 import { attribute, type XmlAttributes } from './xml-reader.js'
 import { DecimalReader, integerOf, ownText, readDateTime, XmlTime } from './xml-text.js'
-
-/** A load profile's channel: what the values of `ch` with its index are. */
-interface ProfileChannel {
-  index: number
-  name: string
-  units: string
-}
-
-/** A profile as its element has it; plain data, since blocks in later parts refer to it. */
-export interface MultiSpeakProfile {
-  id: string
-  intervalS: number
-  channels: ProfileChannel[]
-}
 
 interface ChannelData {
   index: number
@@ -31,10 +17,6 @@ interface EndReading {
   at: XmlTime
 }
 
-/** Seconds of the units that 4.1 has for intervalLength; 3.0 has a bare number of minutes. */
-const UNIT_S: Readonly<Record<string, number>> = {
-  second: 1, seconds: 1, minute: 60, minutes: 60, hour: 3600, hours: 3600, day: 86_400, days: 86_400,
-}
 /** Values of a block that are read at most: a year of minutes. */
 const MAX_VALUES = 600_000
 
@@ -107,7 +89,7 @@ export class IntervalData implements ObjectReader {
         this.#profile = { id: ownText(attribute(attributes, 'profileID') ?? ''), intervalS: 0, channels: [] }
         break
       case M.intervalLength:
-        this.#lengthUnitS = UNIT_S[(attribute(attributes, 'units') ?? 'minutes').trim().toLowerCase()] ?? NaN
+        this.#lengthUnitS = LENGTH_UNIT_S[(attribute(attributes, 'units') ?? 'minutes').trim().toLowerCase()] ?? NaN
         break
       case M.channel:
         if (this.#isOlder) this.#olderUnits = ownText(attribute(attributes, 'intervalSourceID') ?? attribute(attributes, 'units') ?? '')
@@ -405,22 +387,4 @@ export class IntervalData implements ObjectReader {
       })
     }
   }
-}
-
-/** Unit of a channel's words: `kWh`, or `kWh Delivered`; the source's where it states none. */
-export function unitIn(words: string, defaultUnit: string | undefined): Unit | undefined {
-  if (words.trim() === '') return unitOf(defaultUnit ?? 'kWh')
-  const whole = unitOf(words.trim())
-  if (whole !== undefined) return whole
-  for (const word of words.split(/[\s_\-()/]+/)) {
-    const unit = unitOf(word)
-    if (unit !== undefined) return unit
-  }
-  return undefined
-}
-
-/** Flow that a channel's name tells; delivered where it tells none. */
-export function flowIn(words: string): FlowCode {
-  if (/revers|receiv|\brcv|\brec\b|neg|export/i.test(words)) return Flow.received
-  return /\bnet\b/i.test(words) ? Flow.net : Flow.delivered
 }

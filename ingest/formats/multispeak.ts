@@ -1,6 +1,7 @@
 import type { DecodeContext, Decoded, Format, FormatState } from './format.js'
 import { FormattedBlocks } from './multispeak-formatted.js'
-import { IntervalData, type MultiSpeakProfile } from './multispeak-intervals.js'
+import { IntervalData } from './multispeak-intervals.js'
+import type { MultiSpeakProfile } from './multispeak-profile.js'
 import { MeterReads } from './multispeak-registers.js'
 import { ReadSink } from './sink.js'
 import { plainBytes } from './text.js'
