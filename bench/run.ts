@@ -10,6 +10,7 @@ import type { Scenario } from './scenario.js'
 import { smallPushes } from './small-pushes.js'
 import { thresholds } from './thresholds.js'
 import { usageApi } from './usage-api.js'
+import { vee } from './vee.js'
 
 const SCENARIOS: Record<string, Scenario> = {
   'http-day-blocks': httpDayBlocks,
@@ -18,6 +19,7 @@ const SCENARIOS: Record<string, Scenario> = {
   thresholds,
   'usage-api': usageApi,
   explain,
+  vee,
   'alert-delay': alertDelay,
 }
 
