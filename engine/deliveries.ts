@@ -14,6 +14,16 @@ export interface DeliveryView extends Receipt {
   acceptedAt: string
   settledAt: string | null
   withdrawnAt: string | null
+  /** The messages that it is of; null for any other door. */
+  kafka: KafkaRange | null
+}
+
+/** Offsets of the batch of messages that a delivery was read from, both included; another utility's may be among them. */
+export interface KafkaRange {
+  topic: string
+  partition: number
+  from: number
+  to: number
 }
 
 /** Which deliveries are asked for. */
@@ -42,12 +52,17 @@ interface Row extends ReceiptRow {
   accepted_text: string
   settled_at: Date | null
   withdrawn_at: Date | null
+  kafka_topic: string | null
+  kafka_partition: number
+  first_offset: number
+  next_offset: number
   zone: string | null
 }
 
 const SELECT = `
   select ${RECEIPT_COLUMNS}, d.kind, d.door, d.format, d.history, d.idempotency_key, d.bytes, d.sha256, d.accepted_at,
-         d.accepted_at::text as accepted_text, d.settled_at, d.withdrawn_at, u.zone
+         d.accepted_at::text as accepted_text, d.settled_at, d.withdrawn_at, d.kafka_topic, d.kafka_partition, d.first_offset,
+         d.next_offset, u.zone
     from delivery d join source s using (source_id) join utility u on u.utility_id = d.utility_id`
 
 /** A row of the list with its place in it. */
@@ -101,6 +116,8 @@ function viewOf(row: Row): DeliveryView {
     acceptedAt: row.accepted_at.toISOString(),
     settledAt: row.settled_at?.toISOString() ?? null,
     withdrawnAt: row.withdrawn_at?.toISOString() ?? null,
+    kafka: row.kafka_topic === null
+      ? null : { topic: row.kafka_topic, partition: row.kafka_partition, from: row.first_offset, to: row.next_offset - 1 },
   }
 }
 

@@ -44,6 +44,9 @@ const Delivery = Type.Object({
   acceptedAt: Type.String(),
   settledAt: nullable(Type.String()),
   withdrawnAt: nullable(Type.String()),
+  kafka: nullable(Type.Object({
+    topic: Type.String(), partition: Type.Integer(), from: Type.Integer(), to: Type.Integer(),
+  }, { description: "Offsets of the batch of messages that it was read from, both included; another utility's may be among them. Null for other doors." })),
 })
 
 const DeliveryQuery = Type.Object({

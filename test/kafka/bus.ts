@@ -42,6 +42,9 @@ export const missing = await brokerMissing()
 /** For names of tests: what they run on. */
 export const busName = missing === null ? 'on Apache Kafka' : `on librdkafka's mock cluster, because ${missing}`
 
+/** What tests run on that are to hold on both: the mock cluster, and a real broker where one can be started. */
+export const kinds = missing === null ? [{ mock: false, on: 'on Apache Kafka' }, { mock: true, on: "on librdkafka's mock cluster" }] : [{ mock: true, on: busName }]
+
 /** Starts what tests talk to. @param mock the mock cluster also where a broker could be had */
 export async function startBus(options: BrokerOptions & { mock?: boolean } = {}): Promise<Bus> {
   if (missing !== null || options.mock === true) return mockBus()

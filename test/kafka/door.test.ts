@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pino from 'pino'
@@ -6,11 +6,12 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startEngine, type Engine } from '../../cli/serve.js'
 import { loadSettings } from '../../engine/config.js'
 import { beginRegistryWrite, inTransaction } from '../../engine/store/db.js'
+import { getJson } from '../command-line.js'
 import { testDatabase, type TestDatabase } from '../database.js'
 import { until } from '../faults/engine-process.js'
-import { busName, startBus, type Bus } from './bus.js'
+import { kinds, startBus, type Bus } from './bus.js'
 
-describe(`the Kafka door (${busName})`, () => {
+describe.each(kinds)('the Kafka door ($on)', ({ mock }) => {
   let bus: Bus
   let database: TestDatabase
   let engine: Engine
@@ -26,7 +27,7 @@ describe(`the Kafka door (${busName})`, () => {
 
   beforeAll(async () => {
     dir = mkdtempSync(join(tmpdir(), 'meterline-kafka-door-'))
-    ;[bus, database] = await Promise.all([startBus(), testDatabase()])
+    ;[bus, database] = await Promise.all([startBus({ mock }), testDatabase()])
     await Promise.all([bus.topic('meter-reads'), bus.topic('meter-reads.dead', 1)])
     engine = await startEngine(settings('meter-reads'), new Set(['ingest', 'api']), log)
     await database.pool.query(`insert into utility (id, zone) values ('hill', 'America/Denver')`)
@@ -88,6 +89,13 @@ describe(`the Kafka door (${busName})`, () => {
     const { rows } = await database.pool.query<{ name: string; received: number; kafka_topic: string }>(
       `select s.name, sum(d.received)::int as received, min(d.kafka_topic) as kafka_topic from delivery d join source s using (source_id)
         where door = 'kafka' group by 1 order by 1`)
+    const key = readFileSync(join(dir, 'operator-key'), 'utf8').trim()
+    const { items } = await getJson<{ items: { source: string; kafka: { topic: string; partition: number; from: number; to: number } }[] }>(
+      engine.url, key, '/v1/deliveries?source=ami')
+    const [{ kafka }] = items
+    const ami = (await bus.read('meter-reads')).find((m) => m.headers.source === 'ami')!
+    expect(kafka).toMatchObject({ topic: 'meter-reads', partition: ami.partition })
+    expect([kafka.from <= ami.offset, ami.offset <= kafka.to, kafka.to < sent]).toEqual([true, true, true])
     expect(rows).toEqual([{ name: 'ami', received: 2, kafka_topic: 'meter-reads' }, { name: 'kafka', received: 9, kafka_topic: 'meter-reads' }])
   })
 
