@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { packageRoot } from '../engine/package-root.js'
 import { CommandLine } from '../test/command-line.js'
 import { testDatabase, type TestDatabase } from '../test/database.js'
+import { startBus, type Bus } from '../test/kafka/bus.js'
 
 const deploy = (path: string): string => readFileSync(join(packageRoot(), 'deploy', path), 'utf8')
 
@@ -26,13 +27,16 @@ function selectors(expr: string): { name: string; labels: Record<string, string>
 
 describe('the dashboard and the alert rules', () => {
   let db: TestDatabase
+  let bus: Bus
   let program: CommandLine
   let url: string
   let text: string
   beforeAll(async () => {
-    db = await testDatabase()
+    ;[db, bus] = await Promise.all([testDatabase(), startBus({ mock: true })])
+    await bus.topic('meter-reads')
+    await bus.topic('meter-reads.dead')
     // A replica that is none: its metrics are there, and the primary answers.
-    program = new CommandLine({ DATABASE_URL: db.url, DATABASE_READ_URL: db.url, UTILITY_ZONE: 'America/Chicago' })
+    program = new CommandLine({ DATABASE_URL: db.url, DATABASE_READ_URL: db.url, UTILITY_ZONE: 'America/Chicago', KAFKA_BROKERS: bus.brokers })
     url = await program.serve()
     const headers = { authorization: `Bearer ${program.operatorKey()}`, 'content-type': 'application/json' }
     const send = async (method: string, path: string, body: unknown): Promise<void> => {
@@ -47,12 +51,15 @@ describe('the dashboard and the alert rules', () => {
       { meter: 'nobody', start: midnight, intervalSeconds: 900, values: [1, 2] },
     ])
     await fetch(`${url}/v1/accounts/A1/usage`, { headers })
+    await bus.send('meter-reads', [{ value: 'nothing that can be read' }])
     const metrics = async (): Promise<string> => (await fetch(`${url}/metrics`)).text()
-    // Completeness is counted beside the scrape.
-    for (text = await metrics(); !text.includes('meterline_completeness_ratio{'); text = await metrics());
+    // Completeness is counted beside the scrape; the dead letter passes through the database.
+    const isThere = (): boolean => text.includes('meterline_completeness_ratio{') && text.includes('published_total{outcome="taken"} 1')
+    for (text = await metrics(); !isThere(); text = await metrics());
   })
   afterAll(async () => {
     await program.close()
+    await bus.close()
     await db.close()
   })
 
@@ -94,6 +101,10 @@ describe('the dashboard and the alert rules', () => {
     expect(value('meterline_completeness_ratio')).toBe(0)
     expect(value('meterline_missing_reads')).toBe(96)
     expect(text).toMatch(/meterline_api_request_seconds_count\{operation="pushReads",status="2xx"\} 1/)
+    expect(text).toMatch(/meterline_kafka_partitions\{state="active"\} 4/)
+    expect(text).toMatch(/meterline_kafka_lag_messages\{partition="0"\} \d/)
+    expect(value('meterline_kafka_up')).toBe(1)
+    expect(value('meterline_kafka_dead_letters_total')).toBe(1)
     expect(text).not.toMatch(/M1|nobody|A1/)
   })
 })

@@ -65,7 +65,13 @@ export class DeadLetterPublisher {
 
   /** Ids of the letters that the broker has. */
   async #publish(letters: readonly KeptDeadLetter[]): Promise<number[]> {
-    const producer = this.#producer ??= await this.#connect()
+    let producer: Producer
+    try {
+      producer = this.#producer ??= await this.#connect()
+    } catch (err) {
+      this.#onFault(err)
+      return []
+    }
     const done: number[] = []
     let told = 0
     const onReport = (err: LibrdKafkaError | null, report: { opaque?: unknown }): void => {

@@ -89,7 +89,7 @@ export class KafkaLoop implements KafkaDoor {
       onFault: (err) => this.#enqueue({ kind: 'not-fetched', err }),
       onPause: (paused) => this.#pauseAll(paused),
     })
-    this.#metrics = new KafkaMetrics(options.registry, this.#watch.gauges(() => this.#fetcher.isPaused))
+    this.#metrics = new KafkaMetrics(options.registry, this.#watch.gauges(() => this.#fetcher.isPaused, () => !brokers.down))
     this.#dead = new DeadLetterPublisher(settings, options.db, (done, failed) => this.#metrics.published(done, failed),
       (err) => this.#complaints.warn('dead', { err }, `Kafka: dead letters cannot be published to ${settings.kafkaTopic}.dead; they wait in the database`))
     this.#rounds = new Rounds({

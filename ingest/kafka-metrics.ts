@@ -5,6 +5,7 @@ export interface KafkaGauges {
   lags: () => { partition: number; lag: number }[]
   states: () => Record<'claiming' | 'active' | 'stopped', number>
   paused: () => boolean
+  up: () => boolean
 }
 
 /** Metrics of the Kafka door. */
@@ -43,6 +44,10 @@ export class KafkaMetrics {
       collect() {
         for (const [state, n] of Object.entries(gauges.states())) this.set({ state }, n)
       },
+    })
+    new Gauge({
+      name: 'meterline_kafka_up', help: '0 while no broker can be reached', registers,
+      collect() { this.set(gauges.up() ? 1 : 0) },
     })
     new Gauge({
       name: 'meterline_kafka_paused', help: '1 while fetching is paused at the memory bound', registers,

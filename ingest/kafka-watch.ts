@@ -39,8 +39,8 @@ export class KafkaWatch {
     this.#book = book
   }
 
-  gauges(paused: () => boolean): KafkaGauges {
-    return { lags: () => this.#lags(), states: () => this.#states(), paused }
+  gauges(paused: () => boolean, up: () => boolean): KafkaGauges {
+    return { lags: () => this.#lags(), states: () => this.#states(), paused, up }
   }
 
   /** Tells the broker how far partitions are that moved since. */
