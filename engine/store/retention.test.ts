@@ -83,6 +83,40 @@ describe('maintenance', () => {
     expect((await db.pool.query('select distinct horizon from utility')).rows).toEqual([{ horizon: '2025-09-01' }])
   })
 
+  test('what was told goes with the messages; events and outages go with the reads that they explain', async () => {
+    const storage = await openStorage(db.pool)
+    await db.pool.query(`insert into webhook (webhook_id, utility_id, id, url, events, secret_enc, created_at, updated_at)
+      values (gen_random_uuid(), 1, 'w', 'https://portal.example/', '{}', '', now(), now())`)
+    for (const state of ['sent', 'failed', 'pending', 'sending']) {
+      await db.pool.query(`insert into webhook_delivery (delivery_id, webhook_id, utility_id, event, payload, state, next_at, created_at)
+        select gen_random_uuid(), webhook_id, 1, 'alert.raised', '{}', $1, now(), at from webhook, unnest($2::timestamptz[]) at`,
+      [state, ['2026-09-29T12:00Z', '2026-10-01T12:00Z']])
+    }
+    await db.pool.query(`insert into sms_inbound (sid, utility_id, word, at) values ('SM1', 1, 'stop', '2026-09-29T12:00Z'), ('SM2', null, 'other', '2026-10-01T12:00Z')`)
+    const { rows: [{ meter_id, account_id }] } = await db.pool.query<{ meter_id: number; account_id: number }>(`
+      with m as (insert into meter (utility_id, id, epoch) values (1, 'M1', 1) returning meter_id),
+           a as (insert into account (utility_id, id, epoch) values (1, 'A1', 1) returning account_id)
+      select meter_id, account_id from m, a`)
+    for (const [state, down, up] of [['over', '2025-08-20', '2025-08-21'], ['over', '2025-08-22', '2025-09-01'], ['told', '2025-08-23', null],
+      ['ignored', '2025-08-24', null], ['over', '2026-10-01', '2026-10-02']]) {
+      await db.pool.query('insert into outage (outage_id, utility_id, meter_id, account_id, state, down_at, up_at) values (gen_random_uuid(), 1, $1, $2, $3, $4, $5)',
+        [meter_id, account_id, state, down, up])
+      await db.pool.query("insert into meter_event (utility_id, meter, meter_id, kind, at, source) values (1, 'M1', $1, 'power-down', $2, 's')", [meter_id, down])
+    }
+    const told: RetentionSettings = { ...FOREVER, retentionMessages: { days: 15 } }
+    expect((await maintain(db.pool, storage, told, NOW)).deleted).toMatchObject({ webhook_delivery: 2, sms_inbound: 1 })
+    expect((await db.pool.query('select state, count(*)::int as n from webhook_delivery group by 1 order by 1')).rows)
+      .toEqual([{ state: 'failed', n: 1 }, { state: 'pending', n: 2 }, { state: 'sending', n: 2 }, { state: 'sent', n: 1 }])
+    expect((await db.pool.query('select sid from sms_inbound')).rows).toEqual([{ sid: 'SM2' }])
+    expect([await count('meter_event'), await count('outage')]).toEqual([5, 5])
+    const result = await maintain(db.pool, storage, { ...FOREVER, retentionReads: { months: 13 } }, NOW)
+    expect(result.deleted).toMatchObject({ meter_event: 4, outage: 2 })
+    expect(result.deleted).not.toHaveProperty('webhook_delivery')
+    // One that is not over stays, and so does one that reaches into a month whose reads are kept.
+    expect((await db.pool.query('select state, up_at is null as open from outage order by down_at')).rows)
+      .toEqual([{ state: 'over', open: false }, { state: 'told', open: true }, { state: 'over', open: false }])
+  })
+
   test('the horizon waits for a settling transaction that still goes by the old one', async () => {
     const storage = await openStorage(db.pool)
     let run: Promise<unknown> = Promise.resolve()

@@ -58,9 +58,11 @@ export async function maintain(pool: Pool, storage: Storage, settings: Retention
       result.deleted.quarantine = await prune(pool, 'quarantine', 'at < $1', horizonInstant(settings.retentionQuarantine, now))
     }
     if (settings.retentionMessages !== null) {
-      // A message that is still to be sent stays, however long its gateway has been down.
-      result.deleted.message = await prune(pool, 'message', "created_at < $1 and state not in ('pending', 'sending')",
-        horizonInstant(settings.retentionMessages, now))
+      const before = horizonInstant(settings.retentionMessages, now)
+      // What is still to be sent stays, however long its gateway or receiver has been down.
+      result.deleted.message = await prune(pool, 'message', "created_at < $1 and state not in ('pending', 'sending')", before)
+      result.deleted.webhook_delivery = await prune(pool, 'webhook_delivery', "created_at < $1 and state not in ('pending', 'sending')", before)
+      result.deleted.sms_inbound = await prune(pool, 'sms_inbound', 'at < $1', before)
     }
     return result
   } finally {
@@ -100,8 +102,12 @@ async function dropReads(pool: Pool, storage: Storage, retention: Retention, now
   result.dropped.channel_day = await storage.dropBefore('channel_day', month)
   // A local day begins up to 14 hours before its date in UTC: the hours of the horizon's first day reach into the month before.
   result.dropped.system_load = await storage.dropBefore('system_load', month - 1)
-  result.deleted.register_read = await prune(pool, 'register_read', 'at < $1', new Date(firstDayOf(month) * MS_PER_DAY - MS_PER_DAY))
-  result.deleted.period_read = await prune(pool, 'period_read', 'end_at < $1', new Date((firstDayOf(month) - 1) * MS_PER_DAY))
+  const before = new Date((firstDayOf(month) - 1) * MS_PER_DAY)
+  result.deleted.register_read = await prune(pool, 'register_read', 'at < $1', before)
+  result.deleted.period_read = await prune(pool, 'period_read', 'end_at < $1', before)
+  // Events and outages tell why reads are as they are (an exchange, an hour of zeros): they stay as long as the reads.
+  result.deleted.meter_event = await prune(pool, 'meter_event', 'at < $1', before)
+  result.deleted.outage = await prune(pool, 'outage', "coalesce(up_at, down_at) < $1 and state in ('over', 'ignored')", before)
 }
 
 /** Deletes in batches, each its own transaction, so that no lock and no snapshot is held for long. */
