@@ -25,17 +25,24 @@ export interface Notifier {
   stop(): Promise<void>
 }
 
-/** Starts the outbox, the webhooks and the watch for outages. @param publicUrl where links in mails lead; null before it is known */
-export function startNotifier(settings: Settings, database: Database, log: Logger, metrics: Registry, publicUrl: () => string | null): Notifier {
+/**
+ * Starts the outbox, the webhooks and the watch for outages.
+ *
+ * @param publicUrl where links in mails lead; null before it is known
+ * @param now epoch milliseconds
+ */
+export function startNotifier(
+  settings: Settings, database: Database, log: Logger, metrics: Registry, publicUrl: () => string | null, now: () => number,
+): Notifier {
   const { pool } = database
   const secrets = { secretKey: database.secretKey }
   const signer = createLinkSigner(database.secretKey)
-  const charts = openCharts({ pool, log, now: Date.now })
+  const charts = openCharts({ pool, log, now })
   if (settings.smtpUrl !== null && settings.publicUrl === null) {
     log.warn('PUBLIC_URL is not set: the unsubscribe links in mails lead to this machine, where members cannot follow them')
   }
   const outbox = startOutbox({
-    pool, secrets, log, now: Date.now, concurrency: SENDERS, onAttempt: notifyMetrics(metrics),
+    pool, secrets, log, now, concurrency: SENDERS, onAttempt: notifyMetrics(metrics),
     transport: byChannel({
       email: settings.smtpUrl === null ? captureTransport
         : createSmtpTransport({ url: settings.smtpUrl, from: settings.mailFrom ?? 'meterline@localhost', connections: SENDERS }),
@@ -47,15 +54,15 @@ export function startNotifier(settings: Settings, database: Database, log: Logge
       return base === null ? null : `${base}/u/${signer.sign(contactId, category)}`
     },
     chart: settings.smtpUrl === null ? undefined : charts.draw,
-    onBounce: (contactId) => bounce(pool, contactId, new Date()),
+    onBounce: (contactId) => bounce(pool, contactId, new Date(now())),
   })
-  const webhooks = startWebhookSender({ pool, secrets, log, now: Date.now, allowPrivate: settings.webhookPrivate === 'allow' })
+  const webhooks = startWebhookSender({ pool, secrets, log, now, allowPrivate: settings.webhookPrivate === 'allow' })
   const sealer = createSealer(secrets)
   let chain: Promise<void> = Promise.resolve()
   const watch = (): void => {
     chain = chain.then(async () => {
       try {
-        if (await tellOutages(pool, sealer, new Date()) > 0) outbox.wake()
+        if (await tellOutages(pool, sealer, new Date(now())) > 0) outbox.wake()
       } catch (err) {
         log.warn({ err }, 'outages could not be looked at')
       }

@@ -107,9 +107,9 @@ export interface Ingest {
   versions: VersionSequence
 }
 
-/** Starts the worker threads on a database. */
+/** Starts the worker threads on a database. @param clockOffsetMs added to the system's clock */
 export function startIngest(
-  settings: Settings, database: Database, log: Logger, registry: Registry, onMessages: () => void,
+  settings: Settings, database: Database, log: Logger, registry: Registry, onMessages: () => void, clockOffsetMs = 0,
 ): Ingest {
   const limits = { atomicBytes: settings.atomicMb * MB, maxBodyBytes: settings.maxBodyMb * MB, bodyTimeoutMs: settings.bodyTimeoutSeconds * 1000 }
   const metrics: IngestMetrics = new IngestMetrics(registry, () => pool.inflightBytes, () => pool.queued)
@@ -118,7 +118,7 @@ export function startIngest(
     maxInflightBytes: Math.max(settings.maxInflightMb * MB, limits.atomicBytes),
     settings: {
       databaseUrl: database.url, databaseTimeoutS: settings.databaseTimeoutSeconds, secretKey: new Uint8Array(database.secretKey), atomicBytes: limits.atomicBytes,
-      toleranceS: settings.alignToleranceSeconds, clockOffsetMs: 0,
+      toleranceS: settings.alignToleranceSeconds, clockOffsetMs,
     },
     metrics, onMessages,
     onTrouble: (code) => {

@@ -37,47 +37,58 @@ export interface Engine {
   close: () => Promise<void>
 }
 
-/** Starts the engine in the roles given and listens. @throws Error naming the port where it is taken */
-export async function startEngine(settings: Settings, roles: ReadonlySet<ServeRole>, log: Logger = openLog(settings)): Promise<Engine> {
+/**
+ * Starts the engine in the roles given and listens.
+ *
+ * @param clockOffsetMs added to the system's clock by everything that takes in, judges, tells and answers: for tests that
+ *   live through an evening
+ * @throws Error naming the port where it is taken
+ */
+export async function startEngine(
+  settings: Settings, roles: ReadonlySet<ServeRole>, log: Logger = openLog(settings), clockOffsetMs = 0,
+): Promise<Engine> {
   const database = await openDatabase(settings, log)
   try {
-    return await startOn(settings, roles, log, database)
+    return await startOn(settings, roles, log, database, clockOffsetMs)
   } catch (err) {
     await database.close()
     throw err
   }
 }
 
-async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: Logger, database: Database): Promise<Engine> {
+async function startOn(
+  settings: Settings, roles: ReadonlySet<ServeRole>, log: Logger, database: Database, clockOffsetMs: number,
+): Promise<Engine> {
+  const now = (): number => Date.now() + clockOffsetMs
   const metrics = openMetrics()
   let notifier: Notifier | null = null
   let judging: ReturnType<typeof startJudging> | null = null
   const wake = (): void => notifier?.wake()
   const statedUrl = settings.publicUrl?.replace(/\/+$/, '') ?? null
   let publicUrl = statedUrl
-  const ingest = roles.has('ingest') ? startIngest(settings, database, log, metrics, wake) : null
+  const ingest = roles.has('ingest') ? startIngest(settings, database, log, metrics, wake, clockOffsetMs) : null
   const files = ingest === null || settings.watchDir === null ? null : new FileDrop({
     pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, versions: ingest.versions, folder: settings.watchDir, db: database.pool, log,
-    files: new FileMetrics(metrics), now: Date.now, stableMs: settings.watchStableSeconds * 1000, pollMs: settings.watchPollSeconds * 1000,
+    files: new FileMetrics(metrics), now, stableMs: settings.watchStableSeconds * 1000, pollMs: settings.watchPollSeconds * 1000,
   })
   const validating = ingest === null ? null : startValidating(database.pool, ingest.pool, log)
   const maintenance = startMaintenance(settings, database.pool, database.storage, ingest?.pool ?? null, log)
   if (roles.has('notify')) {
-    notifier = startNotifier(settings, database, log, metrics, () => publicUrl)
+    notifier = startNotifier(settings, database, log, metrics, () => publicUrl, now)
     judging = startJudging(database.pool, log, {
-      secrets: { secretKey: database.secretKey }, settleS: settings.alertSettleHours * 3600, now: Date.now }, wake)
+      secrets: { secretKey: database.secretKey }, settleS: settings.alertSettleHours * 3600, now }, wake)
   }
   const replica = openReplica(settings, database, log, metrics)
   const look = roles.has('api') ? stateMetrics(metrics, database.pool, database.storage, log) : null
   const context: ApiContext = {
-    pool: database.pool, readPool: replica?.source ?? database.pool, log, secretKey: database.secretKey, now: Date.now, onMessages: wake,
+    pool: database.pool, readPool: replica?.source ?? database.pool, log, secretKey: database.secretKey, now, onMessages: wake,
     onMetersRegistered: maintenance.sweep,
     ...(ingest === null ? {} : {
       replayQuarantine: (utilityId, filter) => ingest.pool.replay({
-        utilityId, deliveryId: uuidv7(Date.now()), reason: filter.reason ?? null, source: filter.source ?? null,
+        utilityId, deliveryId: uuidv7(now()), reason: filter.reason ?? null, source: filter.source ?? null,
         meter: filter.meter ?? null, onlyRegistered: false }),
       edit: (edit) => ingest.pool.edit(edit),
-      withdraw: (utilityId, deliveryId) => ingest.pool.withdraw({ utilityId, deliveryId, withdrawalId: uuidv7(Date.now()) }),
+      withdraw: (utilityId, deliveryId) => ingest.pool.withdraw({ utilityId, deliveryId, withdrawalId: uuidv7(now()) }),
     }),
     ...(settings.smsToken === null || statedUrl === null ? {} : {
       smsGateway: { token: settings.smsToken, publicUrl: statedUrl, stopScope: settings.smsStopScope } }),
@@ -114,9 +125,9 @@ async function startOn(settings: Settings, roles: ReadonlySet<ServeRole>, log: L
   const app = buildServer(context, {
     routes: roles.has('api') ? apiRoutes : [],
     bodyRoutes: ingest === null ? [] : [(scope) => registerPushDoor(scope, {
-      pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, versions: ingest.versions, now: Date.now, route: pushRoute })],
+      pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, versions: ingest.versions, now, route: pushRoute })],
     openRoutes: [...roles.has('api') ? openRoutes : [], ...ingest === null ? [] : [(scope: FastifyInstance) => registerMultiSpeakDoor(scope, {
-      pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, versions: ingest.versions, now: Date.now, route: multispeakRoute,
+      pool: ingest.pool, metrics: ingest.metrics, ...ingest.limits, versions: ingest.versions, now, route: multispeakRoute,
       authenticate: (authorization) => authenticateHeadEnd(scope.authenticator, authorization) })]],
     metrics: async () => {
       await look?.()

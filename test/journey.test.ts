@@ -11,6 +11,7 @@ import { dayText, instantText } from '../engine/time/text.js'
 import { getZone } from '../engine/time/zone.js'
 import { feedCaughtUp } from './change-feed.js'
 import { testDatabase, type TestDatabase } from './database.js'
+import { httpClient } from './http-client.js'
 import { mailServer, type MailServer } from './mail-server.js'
 
 // One story through the real HTTP server, its worker threads and a real SMTP server, as a portal's developer lives it. The
@@ -22,12 +23,6 @@ const day = (ago: number): string => dayText(today - ago)
 const at = (ago: number, slot = 0): string => instantText(zone.dayStart(today - ago) + slot * 900, zone)
 const block = (meter: string, ago: number, count: number, value: number, more: object = {}) =>
   ({ meter, start: at(ago), intervalSeconds: 900, values: new Array<number>(count).fill(value), ...more })
-
-interface Answer<T> {
-  status: number
-  headers: Headers
-  body: T
-}
 
 interface Usage {
   total: { delivered: number | null }
@@ -54,25 +49,7 @@ async function start(smtpUrl: string | null): Promise<void> {
   engine = await startEngine(settings, new Set(['ingest', 'api', 'notify'] as const), pino({ level: 'silent' }))
 }
 
-async function call<T>(
-  key: string, method: string, path: string, body?: unknown, headers: Record<string, string> = {},
-): Promise<Answer<T>> {
-  const sent = typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body)
-  const response = await fetch(engine.url + path, {
-    method,
-    headers: { authorization: `Bearer ${key}`, ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
-    body: body === undefined ? undefined : sent,
-  })
-  const text = await response.text()
-  return { status: response.status, headers: response.headers, body: (text === '' ? undefined : JSON.parse(text)) as T }
-}
-
-/** A call that must succeed. */
-async function ok<T>(key: string, method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<T> {
-  const answer = await call<T>(key, method, path, body, headers)
-  expect(answer.status, `${method} ${path}: ${JSON.stringify(answer.body)}`).toBeLessThan(300)
-  return answer.body
-}
+const { call, ok } = httpClient(() => engine.url)
 
 const push = (body: unknown, headers: Record<string, string> = {}): Promise<Receipt> => ok(keys.headEnd, 'POST', '/v1/reads', body, headers)
 const usage = (key: string, path: string): Promise<Usage> => ok(key, 'GET', `/v1/${path}`)
