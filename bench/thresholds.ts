@@ -58,7 +58,7 @@ export async function thresholds(options: ScenarioOptions): Promise<Outcome> {
         await client.query(
           `with next as (update utility set registry_epoch = registry_epoch + 1 returning utility_id, registry_epoch)
            update account a set epoch = n.registry_epoch, thresholds = $1 from next n where n.utility_id = a.utility_id`, [state === 'none' ? 0 : KINDS.length])
-        await client.query('vacuum (analyze) account, threshold, alert')
+        await client.query('vacuum (analyze) account, threshold, alert, meter, meter_assignment, channel')
         // The workers read the registry anew with the first body of a round: it is not measured.
         await push()
         const rate = await push()

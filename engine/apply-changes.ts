@@ -79,10 +79,10 @@ export class ChangeWriter {
   }
 
   /** Bounds of the block for accounts with thresholds; null where no threshold can be about it. */
-  #seenOf({ channel, after }: BlockChange): Seen | null {
+  #seenOf({ channel, before, after }: BlockChange): Seen | null {
     const { map, shared } = this.#set
     if (!map.hasWatched || !isEnergy(channel) || !channel.meter.assignments.some((a) => map.isWatched(a.accountId))) return null
-    return seenOf(after, channel.flow, shared.has(channel.channelId))
+    return seenOf(after, before, channel.flow, shared.has(channel.channelId))
   }
 
   /** Settles what follows from all that was written, and tells what it did to alerts. Once, last. */

@@ -17,6 +17,22 @@ export async function expectSound(pool: Pool, utilityId: number): Promise<void> 
   expect(sums.load).toBe(sums.blocks)
 }
 
+/**
+ * That no bound of a period which holds at the utility's registry epoch lies below what is stored: of meters that served
+ * the account alone and have one channel of the flow, over the days that any billing period has.
+ */
+export async function expectBounds(pool: Pool, utilityId: number): Promise<void> {
+  const { rows } = await pool.query(
+    `select b.*, x.kwh as stored
+       from period_bound b join account a using (account_id) join utility u on u.utility_id = a.utility_id and u.registry_epoch = b.epoch,
+            lateral (select coalesce(sum(d.total * 10::float8 ^ d.exponent), 0) as kwh
+                       from meter_assignment m join channel c using (meter_id) join channel_day d using (channel_id)
+                      where m.account_id = b.account_id and m.to_at is null and (m.from_at <= b.start_day or m.from_at = '-infinity')
+                        and c.flow = b.flow and c.quantity = 1 and not c.shared and d.day >= b.start_day and d.day < b.start_day + 28) x
+      where a.utility_id = $1 and b.kwh < x.kwh * (1 - 1e-9)`, [utilityId])
+  expect(rows).toEqual([])
+}
+
 /** That no transaction of the database ran into a deadlock: retrying is the last resort, not the protocol (design §4). */
 export async function expectNoDeadlock(pool: Pool): Promise<void> {
   const { rows } = await pool.query<{ deadlocks: number }>('select deadlocks from pg_stat_database where datname = current_database()')

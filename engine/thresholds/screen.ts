@@ -4,8 +4,8 @@ import type { Block } from '../settle.js'
 import { intArray } from '../store/blocks.js'
 import type { Queryable } from '../store/db.js'
 import { periodOf, type BillingCycle, type DaySpan } from '../time/billing.js'
-import { dayText } from '../time/text.js'
 import type { Zone } from '../time/zone.js'
+import { aboveLimit, forgetPeriods, type PeriodSum } from './period-bounds.js'
 import type { AccountWatch } from './watch.js'
 
 /**
@@ -18,6 +18,8 @@ export interface Seen {
   /** True: another channel of the meter has the same flow. */
   readonly isShared: boolean
   readonly kwh: number
+  /** By how much the commit raised the day's energy; 0 where it lowered it. */
+  readonly addedKwh: number
   /** Of any hour; 0 where the reads are longer than an hour. */
   readonly hourKwh: number
   readonly kw: number
@@ -25,11 +27,13 @@ export interface Seen {
 
 const HOUR_S = 3600
 
-/** The bounds of a block. */
-export function seenOf(block: Block, flow: FlowCode, isShared: boolean): Seen {
+/** The bounds of a block. @param before as it stood before the commit; null where none did */
+export function seenOf(block: Block, before: Block | null, flow: FlowCode, isShared: boolean): Seen {
   const unit = 10 ** block.exponent
+  const kwh = block.total * unit
   return {
-    channelId: block.channelId, flow, isShared, kwh: block.total * unit,
+    channelId: block.channelId, flow, isShared, kwh,
+    addedKwh: before === null ? kwh : Math.max(0, kwh - before.total * 10 ** before.exponent),
     hourKwh: block.intervalS > HOUR_S ? 0 : greatestHour(block) * unit,
     kw: block.present === 0 ? 0 : block.peak * unit * HOUR_S / block.intervalS,
   }
@@ -66,116 +70,110 @@ export interface ScreenInput {
 
 /**
  * The accounts that the commit may have brought over a limit, or that have an alert in a period which it touched; the
- * others need no judging. Never leaves one out that does: every bound is from above.
+ * others need no judging. Never leaves one out that does: every bound is from above. The accounts are locked.
  */
 export async function screen(db: Queryable, input: ScreenInput): Promise<Set<number>> {
   const { map, zone, history, accounts } = input
   const near = new Set<number>()
   const rest: number[] = []
   const sums: PeriodSum[] = []
+  /** Accounts whose running sums this commit moves on and nobody notes. */
+  const unknown: number[] = []
   const cycles = new Cycles()
   let fromS = Infinity
   let toS = -Infinity
   for (const [accountId, touched] of accounts) {
     const watch = map.watchOf(accountId)
     if (watch === undefined || watch.watches.length === 0) continue
-    const asked = history ? [] : boundsOf(accountId, watch, touched, map, zone, cycles)
-    if (asked === null) {
+    const asked = history ? null : boundsOf(accountId, watch, touched, map, zone, cycles)
+    if (asked === null && watch.watches.some((w) => w.kind === 'period-usage')) unknown.push(accountId)
+    if (asked === null && !history) {
       near.add(accountId)
       continue
     }
     rest.push(accountId)
-    sums.push(...asked)
+    if (asked !== null) sums.push(...asked)
     for (const { day } of touched) {
       const period = cycles.periodOf(day, watch.cycle)
       fromS = Math.min(fromS, zone.dayStart(period.startDay))
       toS = Math.max(toS, zone.dayStart(period.endDay))
     }
   }
+  await forgetPeriods(db, unknown)
   if (rest.length === 0) return near
   const { rows } = await db.query<{ account_id: number }>(
     `select distinct account_id from alert
       where account_id = any($1::int[]) and period_end > to_timestamp($2::float8) and period_start < to_timestamp($3::float8)`,
     [intArray(rest), fromS, toS])
   for (const row of rows) near.add(row.account_id)
-  for (const accountId of await aboveLimit(db, sums.filter((s) => !near.has(s.accountId)))) near.add(accountId)
+  // Of all of them: the running sums of accounts with an alert go on too.
+  for (const accountId of await aboveLimit(db, sums, map.epoch)) near.add(accountId)
   return near
-}
-
-interface PeriodSum extends DaySpan {
-  readonly accountId: number
-  readonly channelId: number
-  readonly limit: number
 }
 
 /** Far below any decimal that a limit or a read may have. */
 const MARGIN = 1 - 1e-9
 
+/** What all meters of an account can come to on one day and flow. */
+interface DayBound { kwh: number; hourKwh: number; kw: number; meters: number }
+
 /** The sums of periods that are to be asked for; null: the account must be judged. */
 function boundsOf(
   accountId: number, { cycle, watches }: AccountWatch, touched: readonly Touched[], map: RegistryMap, zone: Zone, cycles: Cycles,
 ): PeriodSum[] | null {
-  const sums: PeriodSum[] = []
+  const days = new Map<number, DayBound>()
+  const sums = new Map<number, PeriodSum>()
   for (const { day, seen } of touched) {
     if (seen === undefined || seen.isShared) return null
-    const period = cycles.periodOf(day, cycle)
-    if (!hasOneMeter(accountId, map, zone.dayStart(period.startDay))) return null
+    const key = day * 4 + seen.flow
+    const bound = days.get(key)
+    if (bound === undefined) days.set(key, { kwh: seen.kwh, hourKwh: seen.hourKwh, kw: seen.kw, meters: 1 })
+    else {
+      bound.kwh += seen.kwh
+      bound.hourKwh += seen.hourKwh
+      bound.kw += seen.kw
+      bound.meters++
+    }
     for (const { kind, flow, limit } of watches) {
-      if (flow !== seen.flow && kind !== 'period-cost') continue
-      const level = limit * MARGIN
-      switch (kind) {
-        case 'day-usage':
-          if (seen.kwh > level) return null
-          break
-        case 'hour-usage':
-          if (seen.hourKwh > level) return null
-          break
-        case 'demand':
-          if (seen.kw > level) return null
-          break
-        case 'period-usage':
-          if (seen.kwh > level) return null
-          sums.push({ accountId, channelId: seen.channelId, startDay: period.startDay, endDay: period.endDay, limit: level })
-          break
-        default:
-          return null
+      if (kind !== 'period-usage' || flow !== seen.flow) continue
+      const period = cycles.periodOf(day, cycle)
+      const sumKey = period.startDay * 4 + flow
+      const sum = sums.get(sumKey)
+      if (sum === undefined) {
+        const meterIds = metersOf(accountId, map, zone.dayStart(period.startDay))
+        sums.set(sumKey, { accountId, flow, meterIds, startDay: period.startDay, endDay: period.endDay, limit: limit * MARGIN, addedKwh: seen.addedKwh })
+      } else {
+        sum.limit = Math.min(sum.limit, limit * MARGIN)
+        // Once a day: two limits of one flow are one sum.
+        if (sum.lastDay !== day || sum.lastChannel !== seen.channelId) sum.addedKwh += seen.addedKwh
       }
+      const noted = sums.get(sumKey)!
+      noted.lastDay = day
+      noted.lastChannel = seen.channelId
     }
   }
-  return sums
+  for (const { kind, flow, limit } of watches) {
+    if (kind === 'period-cost') return null
+    if (kind === 'period-usage') continue
+    for (const [key, bound] of days) {
+      if (key % 4 !== flow) continue
+      const day = Math.floor(key / 4)
+      // A meter that this commit did not touch may have a day of its own, which is not known here.
+      if (metersOf(accountId, map, zone.dayStart(day)).length !== bound.meters) return null
+      const value = kind === 'day-usage' ? bound.kwh : kind === 'hour-usage' ? bound.hourKwh : kind === 'demand' ? bound.kw : Infinity
+      if (value > limit * MARGIN) return null
+    }
+  }
+  return [...sums.values()]
 }
 
-/** True where one meter alone can count for the account since an instant. */
-function hasOneMeter(accountId: number, map: RegistryMap, sinceS: number): boolean {
-  let meters = 0
+/** Ids of the meters that counted for the account at any time since an instant. */
+function metersOf(accountId: number, map: RegistryMap, sinceS: number): number[] {
+  const ids: number[] = []
   for (const meter of map.metersOf(accountId)) {
-    if (meter.assignments.some((a) => a.accountId === accountId && a.toS > sinceS)) meters++
+    if (meter.assignments.some((a) => a.accountId === accountId && a.toS > sinceS)) ids.push(meter.meterId)
   }
-  return meters === 1
-}
-
-/** Accounts whose period's energy may be above its limit: one statement for each pair of dates that periods have. */
-async function aboveLimit(db: Queryable, sums: readonly PeriodSum[]): Promise<number[]> {
-  const groups = new Map<string, PeriodSum[]>()
-  for (const s of sums) {
-    const key = `${s.startDay} ${s.endDay}`
-    const group = groups.get(key)
-    if (group === undefined) groups.set(key, [s])
-    else group.push(s)
-  }
-  const found: number[] = []
-  for (const group of groups.values()) {
-    const channels = [...new Set(group.map((s) => s.channelId))]
-    const least = group.reduce((a, s) => Math.min(a, s.limit), Infinity)
-    const { rows } = await db.query<{ channel_id: number; kwh: number }>(
-      `select channel_id, sum(total * 10::float8 ^ exponent) as kwh from channel_day
-        where channel_id = any($1::int[]) and day >= $2::date and day < $3::date
-        group by channel_id having sum(total * 10::float8 ^ exponent) > $4`,
-      [intArray(channels), dayText(group[0].startDay), dayText(group[0].endDay), least])
-    const above = new Map(rows.map((r) => [r.channel_id, r.kwh]))
-    for (const s of group) if ((above.get(s.channelId) ?? -Infinity) > s.limit) found.push(s.accountId)
-  }
-  return found
+  return ids
 }
 
 /** Billing periods by day and billing day: a fleet has few of them. */

@@ -2,7 +2,7 @@ import { Quality, QUALITY_MASK } from '../read-batch.js'
 import type { Zone } from '../time/zone.js'
 import { ExactSum } from '../usage/decimal.js'
 import { eachSlot, endOf } from './crossing.js'
-import { compareExact, divideExact, multiplyExact, parseExact, roundExact, ZERO, type Exact } from './exact.js'
+import { compareExact, divideExact, exactNumber, multiplyExact, parseExact, roundExact, ZERO, type Exact } from './exact.js'
 import { hourStart } from './kinds.js'
 import type { Reading } from './readings.js'
 
@@ -68,6 +68,15 @@ export function demandOf(readings: readonly Reading[], limit: Exact): Demand | n
   let crossedAtS: number | null = null
   for (const dayEndS of [...days.keys()].sort((a, b) => a - b)) {
     const blocks = days.get(dayEndS)!
+    if (blocks.length === 1 && !isNet) {
+      const day = demandOfBlock(blocks[0], limit)
+      if (day === null) continue
+      present += day.present
+      estimated += day.estimated
+      crossedAtS ??= day.crossedAtS
+      if (best === null || compareExact(day.kw, best.kw) > 0) best = day
+      continue
+    }
     const longest = blocks.reduce((a, b) => b.intervalS > a.intervalS ? b : a)
     const intervals = new Map<number, { sum: SlotSum; endS: number; signs: Set<number> }>()
     for (const block of blocks) {
@@ -90,6 +99,28 @@ export function demandOf(readings: readonly Reading[], limit: Exact): Demand | n
     }
   }
   return best === null ? null : { ...best, crossedAtS, present, estimated }
+}
+
+/** The demand of one block by itself: its reads compare as whole numbers, and two of them alone need exact power. */
+function demandOfBlock(block: Reading, limit: Exact): Demand | null {
+  let present = 0
+  let estimated = 0
+  let greatest = -Infinity
+  let atS = 0
+  let firstAbove: number | null = null
+  const kwOf = (value: number): Exact => powerOf({ mantissa: BigInt(value), exponent: block.exponent }, block.intervalS)
+  // A read well below cannot be above once rounded to a billionth.
+  const nearly = exactNumber(limit) * block.intervalS / HOUR_S / 10 ** block.exponent * (1 - 1e-9) - 2e-9 / 10 ** block.exponent
+  eachSlot(block, (value, slot, startS) => {
+    present++
+    if (block.lanes !== null && (block.lanes[slot] & QUALITY_MASK) === Quality.estimated) estimated++
+    if (value > greatest) {
+      greatest = value
+      atS = startS
+    }
+    if (firstAbove === null && value >= nearly && compareExact(kwOf(value), limit) > 0) firstAbove = endOf(block, startS)
+  })
+  return present === 0 ? null : { kw: kwOf(greatest), atS, endS: endOf(block, atS), crossedAtS: firstAbove, present, estimated }
 }
 
 /** Mean power in kW of energy in kWh over an interval, to a billionth. */

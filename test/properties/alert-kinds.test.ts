@@ -7,6 +7,7 @@ import { standing, type PlainThreshold } from '../alert-model.js'
 import { testDatabase, type TestDatabase } from '../database.js'
 import { Model, nanoText, readsOf } from '../model.js'
 import { receiptOf, testUtility, type PlainBlock, type TestUtility } from '../settling.js'
+import { expectBounds } from '../soundness.js'
 import { expectNoDeadlock } from '../soundness.js'
 import { arranged, blockOf, random, runs, scenarios, type Scenario } from './scenario.js'
 
@@ -115,9 +116,11 @@ it('what stands is what a plain evaluation of the final data gives, for every ki
     const deliveries = (await Promise.all([...settling, sweep(u, u.clock.nowMs).then(() => [])])).flat()
     await sweep(u, LATER_MS)
     await expectStanding(u, watches, final, spans)
+    await expectBounds(db.pool, u.utilityId)
     for (const { delivery } of deliveries) await u.withdraw(delivery)
     await sweep(u, LATER_MS)
     await expectStanding(u, watches, new Model(u.zone), spans)
+    await expectBounds(db.pool, u.utilityId)
   }), { numRuns: RUNS })
 }, TIMEOUT)
 
