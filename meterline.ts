@@ -15,8 +15,8 @@ meterline register PATH…            rates…, accounts… and meters… files:
 meterline load PATH… [--utility U] [--source S] [--format F] [--mapping M] [--zone Z] [--meter M] [--history] [--json]
 meterline withdraw DELIVERY
 meterline replay [--reason R] [--source S]
-meterline simulate --meters N --days D [--push day|4h|interval] [--to http|file] [--dir DIR] [--seed S] [--start YYYY-MM-DD]
-                   [--faults gaps,duplicates,late,corrections,dst]
+meterline simulate --meters N --days D [--push day|4h|interval] [--to http|kafka|file] [--dir DIR] [--seed S] [--start YYYY-MM-DD]
+                   [--format json|ndjson|csv|arrow] [--source S] [--utility U] [--faults gaps,duplicates,late,corrections,dst]
 meterline key create --role ROLE [--name NAME] [--utility U] [--sources a,b] · key list · key revoke ID
 meterline vee --shadow RULESET [--days N]   what another rule set (JSON, as PUT /v1/vee/rules) would change; changes nothing
 meterline status
@@ -44,7 +44,7 @@ async function main(argv: string[]): Promise<number> {
   const settings = loadSettings(undefined, {
     ...(values.url === undefined ? {} : { meterlineUrl: values.url }), ...(values.key === undefined ? {} : { meterlineKey: values.key }) })
   const utility = values.utility ?? null
-  if (utility !== null && settings.meterlineUrl !== null) {
+  if (utility !== null && settings.meterlineUrl !== null && command !== 'simulate') {
     throw new Error('--utility is for work on the database: on a running server the key names its utility')
   }
   switch (command) {
@@ -68,12 +68,12 @@ async function main(argv: string[]): Promise<number> {
       return replayCommand(settings, { reason: values.reason ?? null, source: values.source ?? null }, utility)
     case 'simulate':
       return simulateCommand(settings, {
-        meters: whole(values.meters, 'meters'), days: whole(values.days, 'days'), to: oneOf(values.to ?? 'http', ['http', 'file'], 'to'),
+        meters: whole(values.meters, 'meters'), days: whole(values.days, 'days'), to: oneOf(values.to ?? 'http', ['http', 'kafka', 'file'], 'to'),
         ...(values.push === undefined ? {} : { push: oneOf(values.push, ['day', '4h', 'interval'], 'push') }), ...(values.seed === undefined ? {} : { seed: values.seed }),
         ...(values.start === undefined ? {} : { startDay: values.start }), ...(values.dir === undefined ? {} : { dir: values.dir }),
-        ...(values.format === undefined ? {} : { format: oneOf(values.format, ['json', 'ndjson', 'csv'], 'format') }),
+        ...(values.format === undefined ? {} : { format: oneOf(values.format, ['json', 'ndjson', 'csv', 'arrow'], 'format') }),
         ...(values.source === undefined ? {} : { source: values.source }),
-        ...(values.faults === undefined ? {} : { faults: parseFaults(values.faults) }) })
+        ...(values.faults === undefined ? {} : { faults: parseFaults(values.faults) }) }, utility)
     case 'key':
       return keyCommand(settings, rest, {
         role: values.role ?? null, utility, sources: values.sources ?? null, name: values.name ?? null })
@@ -96,7 +96,7 @@ const OPTIONS: Record<string, readonly string[]> = {
   withdraw: ['utility', ...SERVER],
   vee: ['utility', 'shadow', 'days'],
   replay: ['utility', 'reason', 'source', ...SERVER],
-  simulate: ['meters', 'days', 'push', 'to', 'dir', 'seed', 'start', 'faults', 'format', 'source', ...SERVER],
+  simulate: ['meters', 'days', 'push', 'to', 'dir', 'seed', 'start', 'faults', 'format', 'source', 'utility', ...SERVER],
   key: ['role', 'name', 'utility', 'sources', ...SERVER],
 }
 

@@ -47,6 +47,8 @@ describe('a mistake on the command line', () => {
     [['serve', '--roles', 'baker'], /--roles knows ingest, api, notify, console, not "baker"/],
     [['simulate', '--meters', '2', '--days', '1', '--push', 'weekly'], /--push knows day, 4h, interval, not "weekly"/],
     [['simulate', '--meters', '2', '--days', '1', '--faults', 'fire'], /fire/],
+    [['simulate', '--meters', '2', '--days', '1', '--to', 'kafka'], /--to kafka needs KAFKA_BROKERS/],
+    [['simulate', '--meters', '2', '--days', '1', '--to', 'file', '--utility', 'u'], /it needs --to kafka/],
     [['register', 'x.csv'], /must begin with "accounts" or "meters"/],
   ])('%j is told in one line and status 1', async (args, message) => {
     const done = await run(...args)

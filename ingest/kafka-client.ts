@@ -172,6 +172,36 @@ export async function openKafkaClient(settings: KafkaSettings, events: KafkaEven
   return clientOf(consumer, topic)
 }
 
+/**
+ * A producer to the topic of the settings: idempotent, so that a message stands once and in order, and with lz4 where the
+ * client was built with it. @throws KafkaRefusal that names what is wrong
+ */
+export async function openKafkaProducer(settings: KafkaSettings): Promise<Producer> {
+  const kafka = await loadKafka()
+  let producer: Producer
+  try {
+    producer = new kafka.Producer({
+      ...connectionConfig(settings), 'enable.idempotence': true, 'dr_cb': true, 'linger.ms': 20, 'queue.buffering.max.kbytes': 64 * 1024,
+      'compression.codec': kafka.features.includes('lz4') ? 'lz4' : 'none',
+    }, {})
+  } catch (err) {
+    throw new KafkaRefusal('settings', `The Kafka client does not take its settings: ${err instanceof Error ? err.message : String(err)}`)
+  }
+  const met: LibrdKafkaError[] = []
+  producer.on('event.error', (err) => void met.push(err))
+  try {
+    checkTopic(await connect(producer, settings.kafkaTopic, settings, met), settings.kafkaTopic, settings)
+  } catch (err) {
+    await new Promise<void>((done) => {
+      if (producer.isConnected()) producer.disconnect(() => done())
+      else done()
+    })
+    throw err
+  }
+  producer.setPollInterval(50)
+  return producer
+}
+
 function connect(client: KafkaConsumer | Producer, topic: string, settings: KafkaSettings, met: readonly LibrdKafkaError[]): Promise<Metadata> {
   return new Promise((resolve, reject) => {
     client.connect({ topic, allTopics: false, timeout: CONNECT_MS }, (err: LibrdKafkaError | null, metadata: Metadata) => {
