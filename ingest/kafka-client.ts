@@ -69,6 +69,8 @@ export interface KafkaEvents {
 
 const CONNECT_MS = 10_000
 const ASK_MS = 5000
+const GROUP_MS = 30_000
+const GROUP_RETRY_MS = 500
 const FETCH_MS = 100
 /** librdkafka's error codes. */
 const ASSIGN = -175
@@ -76,6 +78,8 @@ const REVOKE = -174
 export const ALL_BROKERS_DOWN = -187
 const CREDENTIAL_CODES = new Set([-169, 31, 33, 34, 58])
 const TLS_CODE = -181
+/** The group's broker is being found: load in progress, not available, not (yet) the coordinator. */
+const COORDINATOR_CODES = new Set([14, 15, 16])
 
 /** node-rdkafka, loaded when it is needed. @throws KafkaRefusal where it was not built at the install */
 export async function loadKafka(): Promise<KafkaModule> {
@@ -239,13 +243,19 @@ function checkTopic(metadata: Metadata, topic: string, settings: KafkaSettings):
     `${settings.kafkaSaslUsername ?? 'this client'}: make it, or check KAFKA_TOPIC and the broker's access rules`)
 }
 
-function checkGroup(consumer: KafkaConsumer, topic: string, settings: KafkaSettings): Promise<void> {
-  return new Promise((resolve, reject) => {
-    consumer.committed([{ topic, partition: 0 }], CONNECT_MS, (err) => {
-      if (err === null || err === undefined) resolve()
-      else reject(new KafkaRefusal('group', `Kafka does not let this client into the group ${settings.kafkaGroup} (${plain(err)}): check KAFKA_GROUP and the broker's access rules`))
+async function checkGroup(consumer: KafkaConsumer, topic: string, settings: KafkaSettings): Promise<void> {
+  for (const began = Date.now(); ;) {
+    const err = await new Promise<LibrdKafkaError | null>((resolve) => {
+      consumer.committed([{ topic, partition: 0 }], CONNECT_MS, (fault: LibrdKafkaError | null | undefined) => resolve(fault ?? null))
     })
-  })
+    if (err === null) return
+    // A broker that has just started says so for some seconds.
+    if (!COORDINATOR_CODES.has(err.code) || Date.now() - began > GROUP_MS) {
+      throw new KafkaRefusal('group',
+        `Kafka does not let this client into the group ${settings.kafkaGroup} (${plain(err)}): check KAFKA_GROUP and the broker's access rules`)
+    }
+    await new Promise((resolve) => setTimeout(resolve, GROUP_RETRY_MS))
+  }
 }
 
 function clientOf(consumer: KafkaConsumer, topic: string): KafkaClient {
