@@ -89,6 +89,8 @@ describe('roles', () => {
     'POST /v1/messages/replay': '', 'POST /v1/notices': 'notify', 'PUT /v1/webhooks/:id': '', 'GET /v1/webhooks': 'viewer',
     'DELETE /v1/webhooks/:id': '', 'GET /v1/webhooks/:id/deliveries': 'viewer', 'POST /v1/webhooks/:id/replay': '',
     'DELETE /v1/accounts/:account/member': 'portal',
+    'PUT /v1/rates/:id': '', 'GET /v1/rates/:id': 'portal viewer', 'GET /v1/rates': 'portal viewer',
+    'POST /v1/accounts/:account/thresholds/preview': 'portal viewer member',
     'GET /v1/exceptions': 'viewer', 'POST /v1/exceptions/:id/accept': '', 'POST /v1/exceptions/:id/edit': '',
     'POST /v1/exceptions/:id/estimate': '', 'GET /v1/vee/rules': 'viewer', 'PUT /v1/vee/rules': '',
   }
@@ -141,7 +143,7 @@ describe('another utility and another member', () => {
       for (const method of Object.keys(methods)) {
         const url = path.replace('{account}', 'north-alone').replace('{meter}', 'only-north').replace('{id}', '00000000-0000-7000-8000-000000000000')
           + (path.endsWith('explain') ? '?at=2026-01-01T00:00:00Z' : '')
-        const body = path.endsWith('verify') ? { code: '123456' } : path.endsWith('thresholds') ? { kind: 'day-usage', limit: 5 }
+        const body = path.endsWith('verify') ? { code: '123456' } : path.endsWith('thresholds') || path.endsWith('preview') ? { kind: 'day-usage', limit: 5 }
           : path.endsWith('thresholds/{id}') ? { limit: 5 } : path.endsWith('billing-periods') ? [{ start: '2026-01-01', end: '2026-02-01' }]
             : path.endsWith('preferences') ? {} : path.endsWith('contacts') ? { channel: 'email', address: 'a@example.org', consent: { categories: ['usage'], text: 'yes', via: 'portal' } } : undefined
         const send = method === 'post' || method === 'put' || method === 'patch' ? body : undefined

@@ -45,6 +45,7 @@ const PUSHED = [
   code(400, 'invalid-utf8', 'the header row is not UTF-8'),
   code(400, 'malformed-csv', 'the body is not CSV'),
   code(400, 'malformed-xml', 'the body is no well-formed XML'),
+  code(400, 'malformed-arrow', 'the body is no whole Arrow stream, or its columns are not what it says'),
   code(400, 'malformed-gzip', 'the body is not the gzip that it claims to be'),
   code(400, 'malformed-zip', 'the body is no whole zip archive'),
   code(403, 'source-not-allowed', 'the key may not push for this source'),

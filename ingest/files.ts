@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs'
-import { access, lstat, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { access, link, lstat, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { dirname, join, relative, sep } from 'node:path'
 import { watch, type FSWatcher } from 'chokidar'
@@ -290,11 +290,16 @@ export class FileDrop {
     for (let n = 1; ; n++) {
       const path = numbered(target, n)
       if (await access(path).then(() => true, () => false)) continue
+      // Whole or not at all: somebody may be waiting to read it.
+      const half = `${path}.${kind}.json.${process.pid}.part`
+      await writeFile(half, `${JSON.stringify(content, null, 2)}\n`)
       try {
-        await writeFile(`${path}.${kind}.json`, `${JSON.stringify(content, null, 2)}\n`, { flag: 'wx' })
+        await link(half, `${path}.${kind}.json`)
       } catch (err) {
         if ((err as NodeJS.ErrnoException).code === 'EEXIST') continue
         throw err
+      } finally {
+        await rm(half, { force: true })
       }
       await rename(claim.path, path)
       return
