@@ -63,8 +63,8 @@ export async function until(what: string, holds: () => boolean | Promise<boolean
 }
 
 /** Starts `meterline serve` on a port of its own choice. Nothing of this process's settings reaches it. */
-export function spawnEngine(dir: string, env: Record<string, string>): EngineProcess & { ready: Promise<void> } {
-  const child = spawn(process.execPath, [join(packageRoot(), 'dist/meterline.js'), 'serve'], {
+export function spawnEngine(dir: string, env: Record<string, string>, args: readonly string[] = []): EngineProcess & { ready: Promise<void> } {
+  const child = spawn(process.execPath, [join(packageRoot(), 'dist/meterline.js'), 'serve', ...args], {
     env: { PATH: process.env.PATH, HOME: process.env.HOME, METERLINE_DIR: dir, PORT: '0', UTILITY_ZONE: 'Etc/UTC', WORKERS: '2', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
@@ -92,8 +92,8 @@ export function spawnEngine(dir: string, env: Record<string, string>): EnginePro
 }
 
 /** Starts `meterline serve` and waits until it serves. */
-export async function startEngine(dir: string, env: Record<string, string>): Promise<EngineProcess> {
-  const engine = spawnEngine(dir, env)
+export async function startEngine(dir: string, env: Record<string, string>, args: readonly string[] = []): Promise<EngineProcess> {
+  const engine = spawnEngine(dir, env, args)
   await engine.ready
   return engine
 }

@@ -63,7 +63,7 @@ export async function verifyUsage(caller: Caller, fleet: Fleet, clients: number,
 }
 
 /** Holds the alerts against the model: one per threshold and period, standing exactly where the sum is above the limit. */
-export async function verifyAlerts(pool: Pool, fleet: Fleet, clients: number, limits: Limits, todayS: number, offsetS: number): Promise<void> {
+export async function verifyAlerts(pool: Pool, fleet: Pick<Fleet, 'model'>, clients: number, limits: Limits, todayS: number, offsetS: number): Promise<void> {
   const { rows } = await pool.query<{ account: string; kind: string; state: string; alerts: number; steps: number; told: number }>(
     `select a.id as account, l.kind, max(l.state) as state, count(*) as alerts, max(l.step) as steps,
             (select count(*) from message m join alert o on o.alert_id = m.alert_id
