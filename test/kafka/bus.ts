@@ -13,6 +13,8 @@ export interface Sent {
   headers?: Record<string, string>
   partition?: number
   timestamp?: number
+  /** Told once the broker has it; not where it never took it, as may be while it restarts. */
+  onDelivered?: () => void
 }
 
 /** A message as tests read it back. */
@@ -49,7 +51,7 @@ export const kinds = missing === null ? [{ mock: false, on: 'on Apache Kafka' },
 export async function startBus(options: BrokerOptions & { mock?: boolean } = {}): Promise<Bus> {
   if (missing !== null || options.mock === true) return mockBus()
   const broker = await KafkaBroker.start(options)
-  const producer = await connected(new kafka.Producer({ 'metadata.broker.list': broker.address, 'enable.idempotence': true, 'linger.ms': 5 }, {}))
+  const producer = await connected(new kafka.Producer({ 'metadata.broker.list': broker.address, 'enable.idempotence': true, 'linger.ms': 5, 'dr_cb': true }, {}))
   return busOn(broker.address, 'Apache Kafka', broker, producer, async (name, partitions) => {
     const admin = kafka.AdminClient.create({ 'metadata.broker.list': broker.address })
     await new Promise<void>((done, fail) => {
@@ -60,7 +62,7 @@ export async function startBus(options: BrokerOptions & { mock?: boolean } = {})
 }
 
 async function mockBus(): Promise<Bus> {
-  const producer = new kafka.Producer({ 'test.mock.num.brokers': 1, 'linger.ms': 5 } as object, {})
+  const producer = new kafka.Producer({ 'test.mock.num.brokers': 1, 'linger.ms': 5, 'dr_cb': true } as object, {})
   await connected(producer)
   const metadata = await metadataOf(producer)
   const brokers = metadata.brokers.map((b) => `${b.host}:${b.port}`).join(',')
@@ -72,15 +74,24 @@ async function mockBus(): Promise<Bus> {
 
 function busOn(brokers: string, kind: string, broker: KafkaBroker | null, producer: Producer, topic: (name: string, partitions: number) => Promise<void>): Bus {
   producer.setPollInterval(20)
+  producer.on('delivery-report', (err: LibrdKafkaError | null, report) => (report.opaque as (isThere: boolean) => void)(err === null || err === undefined))
   return {
     brokers, kind, broker,
     topic: (name, partitions = 4) => topic(name, partitions),
     async send(name, messages) {
+      let open = messages.length
+      let reported = (): void => undefined
+      const all = new Promise<void>((done) => { reported = () => void (--open === 0 && done()) })
       for (const m of messages) {
+        const told = (isThere: boolean): void => {
+          if (isThere) m.onDelivered?.()
+          reported()
+        }
         const headers: MessageHeader[] = Object.entries(m.headers ?? {}).map(([key, value]) => ({ [key]: value }))
-        producer.produce(name, m.partition ?? null, m.value === null ? null : Buffer.from(m.value as string), m.key ?? null, m.timestamp ?? null, null, headers)
+        producer.produce(name, m.partition ?? null, m.value === null ? null : Buffer.from(m.value as string), m.key ?? null, m.timestamp ?? null, told, headers)
       }
       await new Promise<void>((done, fail) => producer.flush(30_000, (err) => err ? fail(asError(err)) : done()))
+      if (messages.length > 0) await all
     },
     read: (name) => readAll(brokers, name),
     async close() {

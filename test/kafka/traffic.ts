@@ -51,7 +51,7 @@ export class Traffic {
   readonly #firsts: number
   #nextFirst = 0
   #statements = 0
-  readonly #earlier: { sent: Sent; apply: () => void }[] = []
+  readonly #earlier: Sent[] = []
 
   constructor(bus: Bus, options: TrafficOptions) {
     this.#bus = bus
@@ -78,11 +78,10 @@ export class Traffic {
     while (this.reads < reads && !this.isDone) await this.send(Math.min(CHUNK, Math.ceil(this.#options.reads / 5000)))
   }
 
-  /** Sends so many messages. What is sent is in the model, in the order of the topic's partitions. */
+  /** Sends so many messages. What the broker took is in the model, in the order of its partitions; what it did not is in neither. */
   async send(n: number): Promise<void> {
     const messages: Sent[] = []
     for (let i = 0; i < n; i++) messages.push(this.#next())
-    this.messages += n
     await this.#bus.send(this.#options.topic, messages)
   }
 
@@ -116,9 +115,7 @@ export class Traffic {
     const random = this.#random
     if (random() * 10_000 < POISON) return this.#poison()
     if (this.#earlier.length > 0 && random() < 0.05) {
-      const { sent, apply } = this.#earlier[Math.floor(random() * this.#earlier.length)]
-      apply()
-      return sent
+      return this.#earlier[Math.floor(random() * this.#earlier.length)]
     }
     if (this.#nextFirst < this.#firsts && random() < 0.8) {
       // Each day of each meter once, meters beside each other: the accounts with thresholds fill as the rest does.
@@ -154,13 +151,11 @@ export class Traffic {
       ...(source === 'stated' ? { capturedAt: new Date((this.startOf(0) + version) * 1000).toISOString() } : {}),
     }
     const sent: Sent = {
-      value: JSON.stringify(block), key: meter, headers: { source },
+      value: JSON.stringify(block), key: meter, headers: { source }, onDelivered: () => this.#apply(pair, source, from, values, version),
       ...(source === 'stated' ? { partition: Math.floor(random() * this.#options.partitions) } : {}),
     }
-    const apply = (): void => this.#apply(pair, source, from, values, version)
-    apply()
-    if (this.#earlier.length < 2000) this.#earlier.push({ sent, apply })
-    else if (random() < 0.1) this.#earlier[Math.floor(random() * this.#earlier.length)] = { sent, apply }
+    if (this.#earlier.length < 2000) this.#earlier.push(sent)
+    else if (random() < 0.1) this.#earlier[Math.floor(random() * this.#earlier.length)] = sent
     return sent
   }
 
@@ -168,6 +163,7 @@ export class Traffic {
     const sums = this.sums[source]
     const standing = this.valuesOf(pair, source)
     const at = pair * this.#options.days * SLOTS
+    this.messages++
     sums.received += values.length
     this.reads += values.length
     for (let i = 0; i < values.length; i++) {
@@ -183,10 +179,15 @@ export class Traffic {
   }
 
   #poison(): Sent {
-    const { sums } = this
-    sums.ordered.received++
-    sums.ordered.quarantined++
-    return { value: `{"meter":"F0-A","values":[${Math.floor(this.#random() * 1e9)},`, headers: { source: 'ordered' }, key: `poison-${sums.ordered.quarantined}` }
+    const text = String(Math.floor(this.#random() * 1e9))
+    return {
+      value: `{"meter":"F0-A","values":[${text},`, headers: { source: 'ordered' }, key: `poison-${text}`,
+      onDelivered: () => {
+        this.messages++
+        this.sums.ordered.received++
+        this.sums.ordered.quarantined++
+      },
+    }
   }
 }
 
