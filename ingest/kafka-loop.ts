@@ -225,6 +225,8 @@ export class KafkaLoop implements KafkaDoor {
     for (const [partition, { position }] of claimed) if (position !== null) this.#book.claimed(partition, position)
     const stopped = partitions.filter((p) => this.#book.state(p) !== 'active')
     this.#tell(() => this.#client.pause(this.#fetcher.isPaused ? partitions : stopped))
+    // The client keeps a pause over revocation and assignment: one that was fenced here before would stand still.
+    if (!this.#fetcher.isPaused) this.#tell(() => this.#client.resume(partitions.filter((p) => this.#book.state(p) === 'active')))
     this.#options.log.info({ partitions }, 'Kafka: partitions taken over')
   }
 
