@@ -1,6 +1,6 @@
 import type { Message, LibrdKafkaError } from 'node-rdkafka'
-import { acceptedTo, claimPosition, readPosition, type PartitionKey, type Position } from '../engine/store/kafka-positions.js'
 import { PartitionBook } from './kafka-book.js'
+import { PartitionClaims, type ClaimAnswer } from './kafka-claims.js'
 import type { KafkaClient, KafkaSettings } from './kafka-client.js'
 import { DeadLetterPublisher } from './kafka-dead.js'
 import { KafkaFetcher } from './kafka-fetcher.js'
@@ -19,25 +19,16 @@ const TICK_MS = 1000
 const LOOK_TICKS = 10
 /** How long a revoked partition's batch may take to settle before the partition is given up; the next owner's claim fences it. */
 const DRAIN_MS = 10_000
-const CLAIM_RETRY_MS = 1000
-const FENCED = 'another owner has it'
 
 /** What the loop is told of. */
 export type KafkaEvent =
   | { kind: 'assign' | 'revoke'; partitions: number[] }
-  | { kind: 'claim'; partition: number; n: number; claim: Claim }
+  | ({ kind: 'claim' } & ClaimAnswer)
   | { kind: 'fetched'; messages: Message[] }
   | { kind: 'not-fetched'; err: LibrdKafkaError }
   | { kind: 'round'; batches: readonly MessageBatch[]; outcomes: readonly BatchOutcome[] }
   | { kind: 'tick' }
   | { kind: 'close' }
-
-/** Where an assigned partition is read from; a null position: it is stopped. */
-interface Claimed { offset: number; position: Position | null }
-
-type Claim =
-  | { position: Position; acceptedTo: number; low: number; high: number }
-  | { error: unknown }
 
 /** One loop owns the state; the client's callbacks, timers and settled rounds only enqueue events. */
 export class KafkaLoop implements KafkaDoor {
@@ -52,22 +43,17 @@ export class KafkaLoop implements KafkaDoor {
   readonly #metrics: KafkaMetrics
   readonly #dead: DeadLetterPublisher
   readonly #rounds: Rounds
-  readonly #acceptedTo = new Map<number, number>()
   /** Assignments and revocations of the group, answered one after the other. */
-  readonly #answers: { kind: 'assign' | 'revoke'; partitions: number[]; deadlineMs: number; claimed: Map<number, Claimed> }[] = []
+  readonly #answers: { kind: 'assign' | 'revoke'; partitions: number[]; deadlineMs: number }[] = []
   readonly #complaints: Complaints
   readonly #watch: KafkaWatch
   readonly #fetcher: KafkaFetcher
-  /** The last claim of each partition: an earlier one's answer does not count. */
-  readonly #claims = new Map<number, number>()
+  readonly #claims: PartitionClaims
   #wake: (() => void) | null = null
   #loop: Promise<void> | null = null
   #timer: NodeJS.Timeout | undefined
   #due: NodeJS.Timeout | undefined
   #ticks = 0
-  /** Positions are being set: nothing is fetched meanwhile. */
-  #seating = false
-  readonly #toSeat = new Map<number, Position>()
   #running = 0
   #closing = false
 
@@ -87,14 +73,24 @@ export class KafkaLoop implements KafkaDoor {
       maxHeldBytes: Math.min(options.maxHeldBytes, ROUND_BYTES * (options.rounds + 2)),
       onMessages: (messages) => this.#enqueue({ kind: 'fetched', messages }),
       onFault: (err) => this.#enqueue({ kind: 'not-fetched', err }),
-      onPause: (paused) => this.#pauseAll(paused),
+      onPause: (paused) => {
+        this.#claims.pauseAll(paused)
+        if (paused) this.#complaints.warn('paused', { heldBytes: this.#book.cost }, 'Kafka: fetching pauses at the memory bound')
+      },
+    })
+    this.#claims = new PartitionClaims({
+      settings, client, book: this.#book, db: options.db, watch: this.#watch, complaints: this.#complaints, log: options.log,
+      isPaused: () => this.#fetcher.isPaused,
+      onClaim: (event) => this.#enqueue(event),
+      onSeated: () => this.wake(),
+      onBroker: () => { brokers.down = false },
     })
     this.#metrics = new KafkaMetrics(options.registry, this.#watch.gauges(() => this.#fetcher.isPaused, () => !brokers.down))
     this.#dead = new DeadLetterPublisher(settings, options.db, (done, failed) => this.#metrics.published(done, failed),
       (err) => this.#complaints.warn('dead', { err }, `Kafka: dead letters cannot be published to ${settings.kafkaTopic}.dead; they wait in the database`))
     this.#rounds = new Rounds({
       pool: options.pool, db: options.db, versions: options.versions, group: settings.kafkaGroup, topic: settings.kafkaTopic, now: this.#now,
-      defaultUtility: options.defaultUtility, acceptedTo: (partition) => this.#acceptedTo.get(partition) ?? 0,
+      defaultUtility: options.defaultUtility, acceptedTo: (partition) => this.#claims.acceptedTo(partition),
       isWanted: (batch) => !this.#closing && this.#book.isCurrent(batch),
       onRetry: (reason) => {
         this.#complaints.warn('again', { reason }, 'Kafka: a batch cannot be settled yet and is tried again')
@@ -133,10 +129,10 @@ export class KafkaLoop implements KafkaDoor {
     for (;;) {
       for (let event = this.#events.shift(); event !== undefined; event = this.#events.shift()) this.#handle(event)
       this.#answerGroup()
-      if (this.#closing && this.#running === 0 && !this.#fetcher.isOpen && !this.#seating) break
+      if (this.#closing && this.#running === 0 && !this.#fetcher.isOpen && !this.#claims.isSeating) break
       this.#startRounds()
-      this.#seat()
-      if (!this.#seating && !this.#closing) {
+      if (!this.#fetcher.isOpen && !this.#closing) this.#claims.seat()
+      if (!this.#claims.isSeating && !this.#closing) {
         const wait = this.#fetcher.fetch(this.#now())
         if (wait !== undefined) this.#wakeIn(wait)
       }
@@ -154,10 +150,10 @@ export class KafkaLoop implements KafkaDoor {
       case 'assign':
       case 'revoke':
         this.#metrics.rebalanced(event.kind === 'assign' ? 'assigned' : 'revoked', event.partitions.length)
-        this.#answers.push({ kind: event.kind, partitions: event.partitions, deadlineMs: 0, claimed: new Map() })
+        this.#answers.push({ kind: event.kind, partitions: event.partitions, deadlineMs: 0 })
         return
       case 'claim':
-        if (this.#claims.get(event.partition) === event.n) this.#claimed(event.partition, event.claim)
+        this.#claims.claimed(event)
         return
       case 'fetched':
         this.#fetcher.isOpen = false
@@ -167,7 +163,7 @@ export class KafkaLoop implements KafkaDoor {
       case 'not-fetched':
         this.#fetcher.isOpen = false
         this.#complaints.warn(`fetch ${event.err.code}`, { code: event.err.code, reason: event.err.message }, 'Kafka: messages cannot be fetched')
-        void this.#look()
+        void this.#claims.look()
         return
       case 'round':
         this.#running--
@@ -189,154 +185,39 @@ export class KafkaLoop implements KafkaDoor {
   /** Answers the group's oldest word, once what it takes is done. */
   #answerGroup(): void {
     for (let answer = this.#answers[0]; answer !== undefined; answer = this.#answers[0]) {
-      if (answer.deadlineMs === 0) {
-        answer.deadlineMs = this.#now() + DRAIN_MS
-        for (const partition of answer.partitions) {
-          if (answer.kind === 'revoke') this.#book.drain(partition)
-          else {
-            this.#book.assign(partition)
-            this.#claim(partition)
-          }
+      const { kind, partitions } = answer
+      if (kind === 'assign') this.#assigned(partitions)
+      else {
+        if (answer.deadlineMs === 0) {
+          answer.deadlineMs = this.#now() + DRAIN_MS
+          for (const partition of partitions) this.#book.drain(partition)
+          this.#claims.cancel(partitions)
         }
+        const pending = partitions.filter((p) => this.#book.busy(p))
+        if (pending.length > 0 && this.#now() < answer.deadlineMs) return
+        this.#revoked(partitions, pending)
       }
-      const pending = answer.partitions.filter((p) => answer.kind === 'revoke' ? this.#book.busy(p) : !answer.claimed.has(p))
-      if (answer.kind === 'revoke' && pending.length > 0 && this.#now() < answer.deadlineMs) return
-      if (answer.kind === 'assign' && !this.#closing && (pending.length > 0 || this.#fetcher.isOpen)) return
       this.#answers.shift()
-      if (answer.kind === 'revoke') this.#revoked(answer.partitions, pending)
-      else this.#assigned(answer.partitions, answer.claimed)
     }
   }
 
   #revoked(partitions: readonly number[], late: readonly number[]): void {
     if (late.length > 0) this.#options.log.warn({ partitions: late }, 'Kafka: partitions were given up with a batch under way; the next owner settles it')
-    for (const partition of partitions) {
-      this.#book.remove(partition)
-      this.#watch.forget(partition)
-      this.#toSeat.delete(partition)
-    }
-    this.#tell(() => this.#client.unassign(partitions))
+    this.#claims.giveUp(partitions)
     this.#options.log.info({ partitions }, 'Kafka: partitions given back')
   }
 
-  #assigned(partitions: readonly number[], claimed: ReadonlyMap<number, Claimed>): void {
-    // One that is stopped is assigned all the same, as the group has it, at an end where nothing comes.
-    this.#tell(() => this.#client.assign(partitions.map((partition) => ({ partition, offset: claimed.get(partition)?.offset ?? 0 }))))
-    for (const [partition, { position }] of claimed) if (position !== null) this.#book.claimed(partition, position)
-    const stopped = partitions.filter((p) => this.#book.state(p) !== 'active')
-    this.#tell(() => this.#client.pause(this.#fetcher.isPaused ? partitions : stopped))
-    // The client keeps a pause over revocation and assignment: one that was fenced here before would stand still.
-    if (!this.#fetcher.isPaused) this.#tell(() => this.#client.resume(partitions.filter((p) => this.#book.state(p) === 'active')))
-    this.#options.log.info({ partitions }, 'Kafka: partitions taken over')
-  }
-
-  #pauseAll(paused: boolean): void {
-    const partitions = this.#book.partitions.filter((p) => this.#book.state(p) === 'active')
-    this.#tell(() => paused ? this.#client.pause(partitions) : this.#client.resume(partitions))
-    if (paused) this.#complaints.warn('paused', { heldBytes: this.#book.cost }, 'Kafka: fetching pauses at the memory bound')
-  }
-
-  #tell(work: () => void): void {
+  /** The group has its answer at once, with no partition; each is read from when its position is claimed. */
+  #assigned(partitions: readonly number[]): void {
     try {
-      work()
+      this.#client.assign([])
     } catch (err) {
       this.#complaints.warn('client', { err }, 'Kafka: the client does not take an order')
     }
-  }
-
-  // ---- positions
-
-  #key(partition: number): PartitionKey {
-    return { group: this.#settings.kafkaGroup, topic: this.#settings.kafkaTopic, partition }
-  }
-
-  #claim(partition: number): void {
-    const n = (this.#claims.get(partition) ?? 0) + 1
-    this.#claims.set(partition, n)
-    void (async (): Promise<Claim> => {
-      const { low, high } = await this.#client.watermarks(partition)
-      const position = await claimPosition(this.#options.db, this.#key(partition), low)
-      return { position, low, high, acceptedTo: await acceptedTo(this.#options.db, this.#settings.kafkaTopic, partition) }
-    })().then((claim) => this.#enqueue({ kind: 'claim', partition, n, claim }), (error: unknown) => this.#enqueue({ kind: 'claim', partition, n, claim: { error } }))
-  }
-
-  #claimed(partition: number, claim: Claim): void {
-    if (this.#book.state(partition) === undefined) return
-    if ('error' in claim) {
-      const n = this.#claims.get(partition)
-      this.#complaints.warn('claim', { err: claim.error, partition }, 'Kafka: a partition cannot be taken over yet')
-      setTimeout(() => {
-        if (this.#book.state(partition) !== undefined && this.#claims.get(partition) === n) this.#claim(partition)
-      }, CLAIM_RETRY_MS)
-      return
-    }
-    const { position, low, high } = claim
-    const answer = this.#answers[0]
-    const isWaiting = answer?.kind === 'assign' && answer.partitions.includes(partition) && !answer.claimed.has(partition)
-    this.#acceptedTo.set(partition, claim.acceptedTo)
-    if (position.next < low || position.next > high) {
-      this.#stop(partition, `its position ${position.next} is not among the broker's offsets ${low} to ${high}`)
-      if (isWaiting) answer.claimed.set(partition, { offset: high, position: null })
-    } else if (isWaiting) answer.claimed.set(partition, { offset: position.next, position })
-    // Assigned before: the client stands elsewhere.
-    else this.#toSeat.set(partition, position)
-  }
-
-  /** Lets the client read from claimed positions of partitions that it had before. */
-  #seat(): void {
-    if (this.#fetcher.isOpen || this.#seating || this.#toSeat.size === 0) return
-    this.#seating = true
-    const seats = [...this.#toSeat]
-    this.#toSeat.clear()
-    void (async () => {
-      for (const [partition, position] of seats) {
-        if (this.#book.state(partition) !== 'stopped') continue
-        try {
-          await this.#client.seek({ partition, offset: position.next })
-          if (this.#book.state(partition) !== 'stopped') continue
-          this.#book.claimed(partition, position)
-          this.#options.log.info({ partition, offset: position.next }, 'Kafka: a partition is read again')
-          if (!this.#fetcher.isPaused) this.#tell(() => this.#client.resume([partition]))
-        } catch (err) {
-          this.#complaints.warn('seek', { err, partition }, 'Kafka: a partition cannot be read again yet')
-        }
-      }
-      this.#seating = false
-      this.wake()
-    })()
-  }
-
-  #stop(partition: number, reason: string): void {
-    if (this.#book.state(partition) !== 'stopped') {
-      this.#options.log.error({ partition, topic: this.#settings.kafkaTopic, reason },
-        'Kafka: a partition is stopped, the others go on. Messages may be gone from the broker, or the topic was made anew: see "Kafka" in docs/operations.md')
-    }
-    this.#book.stop(partition, reason)
-    this.#tell(() => this.#client.pause([partition]))
-  }
-
-  /** Looks at partitions that are stopped, and at those that have not moved though there is something to read. */
-  async #look(): Promise<void> {
-    for (const partition of this.#book.partitions) {
-      const position = this.#book.position(partition)
-      if (this.#book.state(partition) === 'claiming') continue
-      try {
-        if (position === undefined) {
-          // Those are claimed anew when the group has had time to say whose they are.
-          if (this.#book.stopped().some((s) => s.partition === partition && s.reason === FENCED)) continue
-          const [{ low, high }, stands] = await Promise.all([this.#client.watermarks(partition), readPosition(this.#options.db, this.#key(partition))])
-          if (stands !== undefined && stands.next >= low && stands.next <= high && this.#book.state(partition) === 'stopped') this.#claim(partition)
-          continue
-        }
-        if (this.#book.busy(partition) || this.#client.end(partition) === position) continue
-        const { low, high } = await this.#client.watermarks(partition)
-        this.#brokers.down = false
-        if (this.#book.position(partition) === position && (position < low || position > high)) {
-          this.#stop(partition, `its position ${position} is not among the broker's offsets ${low} to ${high}`)
-        }
-      } catch (err) {
-        this.#complaints.warn('look', { err, partition }, 'Kafka: the broker or the database does not tell where a partition stands')
-      }
+    if (this.#closing) return
+    for (const partition of partitions) {
+      this.#book.assign(partition)
+      this.#claims.claim(partition)
     }
   }
 
@@ -344,8 +225,8 @@ export class KafkaLoop implements KafkaDoor {
     this.#watch.hint()
     if (++this.#ticks % LOOK_TICKS !== 0) return
     this.#dead.wake()
-    void this.#look()
-    this.#watch.noteEnds(this.#options.db).catch((err: unknown) => this.#complaints.warn('ends', { err }, 'Kafka: the lag cannot be noted'))
+    void this.#claims.look().then(() => this.#watch.noteEnds(this.#options.db))
+      .catch((err: unknown) => this.#complaints.warn('ends', { err }, 'Kafka: the lag cannot be noted'))
   }
 
   #wakeIn(ms: number): void {
@@ -387,17 +268,8 @@ export class KafkaLoop implements KafkaDoor {
         if (!this.#book.isCurrent(batch)) return
         this.#options.log.warn({ partition: batch.partition, epoch: batch.epoch, from: batch.messages[0].offset },
           'Kafka: a commit was refused, because another owner has the partition')
-        this.#book.stop(batch.partition, FENCED)
-        this.#tell(() => this.#client.pause([batch.partition]))
-        this.#reclaimLater(batch.partition)
+        this.#claims.fenced(batch.partition)
     }
-  }
-
-  /** A partition that is still ours when the group must have noticed that it is not was taken by hand, and is claimed anew. */
-  #reclaimLater(partition: number): void {
-    setTimeout(() => {
-      if (this.#book.state(partition) === 'stopped' && !this.#closing) this.#claim(partition)
-    }, this.#settings.kafkaSessionSeconds * 1000 + 1000).unref()
   }
 
   async #leave(): Promise<void> {
@@ -410,8 +282,7 @@ export class KafkaLoop implements KafkaDoor {
     // Leaving, the client may ask once more for what it was given.
     const answering = setInterval(() => {
       for (let event = this.#events.shift(); event !== undefined; event = this.#events.shift()) {
-        const { partitions } = event.kind === 'revoke' ? event : { partitions: null }
-        if (partitions !== null) this.#tell(() => this.#client.unassign(partitions))
+        if (event.kind === 'revoke') this.#claims.giveUp(event.partitions)
       }
     }, 10)
     await closed

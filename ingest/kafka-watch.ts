@@ -32,6 +32,8 @@ export class KafkaWatch {
   readonly #client: KafkaClient
   readonly #book: PartitionBook<HeldMessage>
   readonly #hinted = new Map<number, number>()
+  /** Of each partition: where the broker said that it ends, and the position of one that is not read. */
+  readonly #ends = new Map<number, { end: number; stands: number | undefined }>()
 
   constructor(settings: KafkaSettings, client: KafkaClient, book: PartitionBook<HeldMessage>) {
     this.#settings = settings
@@ -55,14 +57,26 @@ export class KafkaWatch {
     this.#client.hint(moved)
   }
 
+  /** The broker said where a partition ends. @param stands position of a partition that is not read, as the database has it */
+  note(partition: number, end: number, stands = this.#ends.get(partition)?.stands): void {
+    this.#ends.set(partition, { end, stands })
+  }
+
   forget(partition: number): void {
     this.#hinted.delete(partition)
+    this.#ends.delete(partition)
+  }
+
+  /** The next offset, by the broker's answer or the last fetch. */
+  #end(partition: number): number | undefined {
+    const [asked, fetched] = [this.#ends.get(partition)?.end, this.#client.end(partition)]
+    return asked === undefined || fetched === undefined ? asked ?? fetched : Math.max(asked, fetched)
   }
 
   /** @throws what the database throws */
   async noteEnds(db: Pool): Promise<void> {
     const ends = this.#book.partitions.flatMap((partition) => {
-      const end = this.#client.end(partition)
+      const end = this.#end(partition)
       return end === undefined ? [] : [{ partition, end }]
     })
     if (ends.length > 0) await noteEnds(db, this.#settings.kafkaGroup, this.#settings.kafkaTopic, ends)
@@ -70,8 +84,8 @@ export class KafkaWatch {
 
   #lags(): { partition: number; lag: number }[] {
     return this.#book.partitions.flatMap((partition) => {
-      const position = this.#book.position(partition)
-      const end = this.#client.end(partition)
+      const position = this.#book.position(partition) ?? this.#ends.get(partition)?.stands
+      const end = this.#end(partition)
       return position === undefined || end === undefined ? [] : [{ partition, lag: Math.max(0, end - position) }]
     })
   }

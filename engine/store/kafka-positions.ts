@@ -44,16 +44,27 @@ function positionOf(row: PositionRow): Position {
 }
 
 /**
- * Takes a partition over: raises its epoch, and with it refuses every commit of the owner before. Waits for one that is
- * under way.
- * @param beginning position of a partition that nobody has read yet
+ * Takes a partition over: raises its epoch, and with it refuses every commit of the owner before. While a commit of that
+ * owner is under way the position is `held`, and no connection waits for it; undefined where nobody has read the partition.
  */
-export async function claimPosition(pool: Pool, key: PartitionKey, beginning: number): Promise<Position> {
+export async function claimPosition(pool: Pool, key: PartitionKey): Promise<Position | 'held' | undefined> {
   const { rows } = await pool.query<PositionRow>(
-    `insert into kafka_position as p (consumer_group, topic, kafka_partition, epoch, next_offset) values ($1, $2, $3, 1, $4)
-         on conflict (consumer_group, topic, kafka_partition) do update set epoch = p.epoch + 1, updated_at = now()
+    `with free as (
+       select from kafka_position where (consumer_group, topic, kafka_partition) = ($1, $2, $3) for update skip locked)
+     update kafka_position p set epoch = p.epoch + 1, updated_at = now()
+      where (p.consumer_group, p.topic, p.kafka_partition) = ($1, $2, $3) and exists (select from free)
+     returning epoch, next_offset, last_version, ahead`, [key.group, key.topic, key.partition])
+  if (rows.length > 0) return positionOf(rows[0])
+  return await readPosition(pool, key) === undefined ? undefined : 'held'
+}
+
+/** Takes over a partition that nobody has read yet; undefined where somebody has, by now. @param beginning its first offset */
+export async function beginPosition(pool: Pool, key: PartitionKey, beginning: number): Promise<Position | undefined> {
+  const { rows } = await pool.query<PositionRow>(
+    `insert into kafka_position (consumer_group, topic, kafka_partition, epoch, next_offset) values ($1, $2, $3, 1, $4)
+         on conflict (consumer_group, topic, kafka_partition) do nothing
      returning epoch, next_offset, last_version, ahead`, [key.group, key.topic, key.partition, beginning])
-  return positionOf(rows[0])
+  return rows.length === 0 ? undefined : positionOf(rows[0])
 }
 
 /** The position as it stands; undefined where nobody has claimed it. */
