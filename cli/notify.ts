@@ -14,8 +14,8 @@ import { startWebhookSender } from '../engine/notify/webhook-sender.js'
 import { notifyMetrics } from './notify-metrics.js'
 import type { Database } from './runtime.js'
 
-/** Mails under way at a time, each on a kept connection. */
-const SENDERS = 16
+/** Texts under way at a time. */
+const TEXTS = 16
 const OUTAGES_MS = 15_000
 
 /** Everything that tells somebody something. */
@@ -42,10 +42,10 @@ export function startNotifier(
     log.warn('PUBLIC_URL is not set: the unsubscribe links in mails lead to this machine, where members cannot follow them')
   }
   const outbox = startOutbox({
-    pool, secrets, log, now, concurrency: SENDERS, onAttempt: notifyMetrics(metrics),
+    pool, secrets, log, now, concurrency: { email: settings.smtpConnections, sms: TEXTS }, onAttempt: notifyMetrics(metrics),
     transport: byChannel({
       email: settings.smtpUrl === null ? captureTransport
-        : createSmtpTransport({ url: settings.smtpUrl, from: settings.mailFrom ?? 'meterline@localhost', connections: SENDERS }),
+        : createSmtpTransport({ url: settings.smtpUrl, from: settings.mailFrom ?? 'meterline@localhost', connections: settings.smtpConnections }),
       sms: settings.smsUrl === null ? captureTransport
         : createSmsTransport({ url: settings.smsUrl, account: settings.smsAccount ?? '', token: settings.smsToken ?? '', from: settings.smsFrom ?? '' }),
     }),

@@ -147,6 +147,7 @@ const schema = Type.Object({
   WATCH_STABLE_SECONDS: integer('A file in WATCH_DIR is taken when it has not grown for so long', 1, 3600, 2),
   WATCH_POLL_SECONDS: integer('WATCH_DIR is looked through this often, where the file system tells of no changes', 1, 3600, 5),
   SMTP_URL: url('Mail server; unset: messages are kept as "captured"', ['smtp', 'smtps']),
+  SMTP_CONNECTIONS: integer('Connections to the mail server kept at once, each with one mail under way', 1, 200, 16),
   MAIL_FROM: text('Sender of e-mail', { pattern: '@', rule: 'an e-mail address' }),
   SMS_URL: url('A Twilio-compatible Messages API; unset: messages are kept as "captured"', ['https', 'http']),
   SMS_ACCOUNT: text('Account at the SMS gateway'),

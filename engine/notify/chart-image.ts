@@ -1,4 +1,6 @@
+import { readlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { constants, setPriority } from 'node:os'
 import { Resvg } from '@resvg/resvg-js'
 import * as echarts from 'echarts'
 
@@ -51,7 +53,21 @@ export function chartPng(chart: DayChart): Buffer {
   }).render().asPng()
 }
 
+let isYielding = false
+
 /** Entry of the worker thread. */
 export default function draw(chart: DayChart): Buffer {
+  if (!isYielding) yieldProcessor()
+  isYielding = true
   return chartPng(chart)
+}
+
+/** Lets this thread run in what time others leave: a picture matters less than the reads that settle meanwhile. */
+function yieldProcessor(): void {
+  try {
+    // Linux alone has priorities of threads, and tells their ids here.
+    setPriority(Number(readlinkSync('/proc/thread-self').split('/').at(-1)), constants.priority.PRIORITY_BELOW_NORMAL)
+  } catch {
+    // Elsewhere charts are drawn like everything else.
+  }
 }

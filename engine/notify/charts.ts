@@ -14,45 +14,83 @@ import { chartDay } from './render.js'
 import type { MailChart } from './transport.js'
 import { hourWords, longDay, phrasesOf } from './words.js'
 
-/** Charts that a process draws in a second: about a fifth of a core. A mail that comes faster goes without: its words say all. */
+/** Charts that a process draws in a second. A mail that comes faster goes without: its words say all. */
 const PER_SECOND = 10
-const WAIT_MS = 2_000
+/** Charts asked for and not drawn, at a time: the thread takes some 30 ms for one. */
+const AT_A_TIME = 8
+/** A mail waits so long for its chart; the first one longer, while the thread begins. */
+const WAIT_MS = 400
+const BEGIN_MS = 2_000
+/** The thread ends when it has had nothing to do for so long. */
+const IDLE_MS = 300_000
 
 export interface Charts {
-  readonly draw: (message: Pick<LeasedMessage, 'account_id' | 'language'>, content: MessageContent) => Promise<MailChart | null>
+  /** null at once where there is none to show or too much to draw; a promise of null where it takes too long. */
+  readonly draw: (message: Pick<LeasedMessage, 'account_id' | 'language'>, content: MessageContent) => Promise<MailChart | null> | null
   close(): Promise<void>
 }
 
-/** Draws charts of the day beside alert mails, on a thread of its own. */
+/** Draws charts of the day beside alert mails, on a thread of its own that leaves the processor to everything else. */
 export function openCharts(options: { pool: Pool; log: Pick<Logger, 'warn'>; now: () => number }): Charts {
   const { pool, log, now } = options
   let threads: Piscina | undefined
+  let drawnAt = -Infinity
   let budget = PER_SECOND
   let filledAt = now()
-  const mayDraw = (): boolean => {
+  /** By what they show: the contacts of an account share one. */
+  const asked = new Map<string, Promise<MailChart | null>>()
+
+  function mayDraw(): boolean {
     budget = Math.min(PER_SECOND, budget + (now() - filledAt) / 1000 * PER_SECOND)
     filledAt = now()
-    if (budget < 1) return false
+    if (budget < 1 || asked.size >= AT_A_TIME) return false
     budget--
     return true
   }
+
+  async function draw(message: Pick<LeasedMessage, 'account_id' | 'language'>, shown: { day: number; zone: string }): Promise<MailChart | null> {
+    try {
+      const p = phrasesOf(message.language)
+      const day = await loadDay(pool, message.account_id, shown, p, now() / 1000)
+      if (day === null) return null
+      threads ??= new Piscina({ filename: entry(), minThreads: 0, maxThreads: 1, idleTimeout: IDLE_MS, atomics: 'disabled' })
+      const png = await threads.run(day.chart) as Uint8Array
+      drawnAt = now()
+      return { png: Buffer.from(png), alt: p.chartAlt(longDay(p, shown.day), day.peak), note: day.peak }
+    } catch (err) {
+      log.warn({ err }, 'a mail goes without its chart')
+      return null
+    }
+  }
+
   return {
-    async draw(message, content) {
-      const asked = chartDay(content)
-      if (asked === null || (content.t === 'alert' && content.alert.meter !== null) || !mayDraw()) return null
-      try {
-        const p = phrasesOf(message.language)
-        const day = await loadDay(pool, message.account_id, asked, p, now() / 1000)
-        if (day === null) return null
-        threads ??= new Piscina({ filename: entry(), minThreads: 0, maxThreads: 1, maxQueue: PER_SECOND, idleTimeout: 60_000, atomics: 'disabled' })
-        const png = await threads.run(day.chart, { signal: AbortSignal.timeout(WAIT_MS) }) as Uint8Array
-        return { png: Buffer.from(png), alt: p.chartAlt(longDay(p, asked.day), day.peak), note: day.peak }
-      } catch (err) {
-        log.warn({ err }, 'a mail goes without its chart')
-        return null
+    draw(message, content) {
+      const shown = chartDay(content)
+      if (shown === null || (content.t === 'alert' && content.alert.meter !== null)) return null
+      const key = `${message.account_id} ${shown.day} ${shown.zone} ${message.language}`
+      let drawing = asked.get(key)
+      if (drawing === undefined) {
+        if (!mayDraw()) return null
+        drawing = draw(message, shown).finally(() => asked.delete(key))
+        asked.set(key, drawing)
       }
+      // What comes too late is drawn to its end: breaking it off would end the thread.
+      return within(drawing, now() - drawnAt < IDLE_MS ? WAIT_MS : BEGIN_MS)
     },
     close: async () => threads?.destroy(),
+  }
+}
+
+/** null where it takes longer than `ms` milliseconds. */
+async function within<T>(work: Promise<T>, ms: number): Promise<T | null> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<null>((done) => {
+    timer = setTimeout(() => done(null), ms)
+  })
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
   }
 }
 

@@ -3,9 +3,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { alertFixture, sealer, type AlertFixture } from '../../test/alert-fixture.js'
 import { testDatabase, type TestDatabase } from '../../test/database.js'
 import { removeContact } from '../contacts/contacts.js'
+import { inTransaction } from '../store/db.js'
 import { messageEvents, move, stages, type MessageEvent, type Stage } from './life-cycle.js'
 import { replayMessages } from './messages.js'
-import { beginHandOver, endAttempt, giveUpLostHandOvers, leaseMessages, type AttemptEnd } from './outbox-store.js'
+import { beginHandOver, beginHandOvers, endAttempt, giveUpLostHandOvers, leaseMessages, type AttemptEnd } from './outbox-store.js'
 
 let db: TestDatabase
 let f: AlertFixture
@@ -64,6 +65,25 @@ const DO: Readonly<Record<MessageEvent, (m: Message) => Promise<unknown>>> = {
 }
 
 describe('the life cycle of a message', () => {
+  it.each(stages)('%s: handed over with others as alone', async (stage) => {
+    const [m, other] = [await messageIn(stage), await messageIn('sending')]
+    expect(await beginHandOvers(db.pool, [{ messageId: m.id, lease: m.lease }, { messageId: other.id, lease: other.lease }], now, later))
+      .toEqual([move(stage, 'hand-over') !== null, true])
+    expect(await stageOf(m.id)).toBe(move(stage, 'hand-over') ?? stage)
+    expect(await stageOf(other.id)).toBe('handed')
+    await db.pool.query('delete from message')
+  })
+
+  it('does not wait for a message that another transaction holds, and hands the others over', async () => {
+    const [m, other] = [await messageIn('sending'), await messageIn('sending')]
+    await inTransaction(db.pool, async (client) => {
+      await client.query('select 1 from message where message_id = $1 for update', [m.id])
+      expect(await beginHandOvers(db.pool, [{ messageId: m.id, lease: m.lease }, { messageId: other.id, lease: other.lease }], now, later)).toEqual([false, true])
+    })
+    expect(await stageOf(m.id)).toBe('sending')
+    await db.pool.query('delete from message')
+  })
+
   const cells = stages.flatMap((stage) => messageEvents.map((event) => [stage, event, move(stage, event) ?? stage] as const))
   it.each(cells)('%s, %s: %s, in the database as in the table', async (stage, event, next) => {
     const m = await messageIn(stage)

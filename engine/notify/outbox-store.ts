@@ -1,3 +1,4 @@
+import { groupBy } from '../group-by.js'
 import type { Client, Pool, Queryable } from '../store/db.js'
 import { inTransaction } from '../store/db.js'
 import type { Category } from './content.js'
@@ -56,13 +57,15 @@ const WAITS = `exists (select 1 from message e
                 where e.alert_id = m.alert_id and e.contact_id = m.contact_id and e.alert_step < m.alert_step
                   and e.state = 'sending' and e.handed_at is not null)`
 
-const LEASABLE = `next_at <= $1 and (state = 'pending' or state = 'sending' and leased_until < $1 and handed_at is null)`
+const LEASABLE = `next_at <= $1 and channel = any($5::text[]) and (state = 'pending' or state = 'sending' and leased_until < $1 and handed_at is null)`
 
 /**
- * Takes due messages under a lease until `until`: up to `count`, and up to `count` contacts' digests, each whole, so that no
+ * Takes due messages of the channels under a lease until `until`: up to `count`, and up to `count` contacts' digests, each whole, so that no
  * two senders share one. A lease that ran out before hand-over is taken too.
  */
-export async function leaseMessages(db: Queryable, lease: string, count: number, now: Date, until: Date): Promise<LeasedMessage[]> {
+export async function leaseMessages(
+  db: Queryable, lease: string, count: number, now: Date, until: Date, channels: readonly string[] = ['email', 'sms'],
+): Promise<LeasedMessage[]> {
   const leased = await db.query(
     `with single as (
        select message_id from message where not digest and state in ('pending', 'sending') and ${LEASABLE}
@@ -77,7 +80,7 @@ export async function leaseMessages(db: Queryable, lease: string, count: number,
         where digest and state in ('pending', 'sending') and ${LEASABLE} for update of message skip locked)
      update message m
         set state = 'sending', lease = $3, leased_until = $4, attempts = m.attempts + 1, handed_at = null
-      where m.message_id in (select message_id from single union all select message_id from grouped)`, [now, count, lease, until])
+      where m.message_id in (select message_id from single union all select message_id from grouped)`, [now, count, lease, until, channels])
   if (leased.rowCount === 0) return []
   const { rows } = await db.query<LeasedMessage>(
     `select m.message_id, m.utility_id, m.contact_id, m.purpose, m.category, m.channel, m.digest, m.attempts, m.body_enc, c.address_enc,
@@ -113,9 +116,35 @@ export async function beginHandOver(pool: Pool, messageIds: readonly string[], l
   })
 }
 
-/** Keeps leases of messages that are still being sent. */
+/** A message and the lease that it is held under. */
+export interface Held {
+  readonly messageId: string
+  readonly lease: string
+}
+
+/**
+ * {@link beginHandOver} for messages that go out each by itself, all in one statement. Tells for each whether it was handed
+ * over; one that is not to be sent, or that another transaction holds just now, is to be asked for alone.
+ */
+export async function beginHandOvers(db: Queryable, held: readonly Held[], now: Date, until: Date): Promise<boolean[]> {
+  // Skips what is locked: a settling transaction that drops one message must not hold up the others until its commit.
+  const { rows } = await db.query<{ message_id: string }>(
+    `with free as (
+       select m.message_id from message m join unnest($2::uuid[], $3::uuid[]) as h(message_id, lease) on m.message_id = h.message_id and m.lease = h.lease
+        where ${inStages(stagesBefore('hand-over'))} for no key update of m skip locked)
+     update message m set handed_at = $1, leased_until = $4
+       from free, contact c
+      where m.message_id = free.message_id and ${inStages(stagesBefore('hand-over'))} and c.contact_id = m.contact_id and ${IS_DUE}
+     returning m.message_id`, [now, held.map((h) => h.messageId), held.map((h) => h.lease), until])
+  const handed = new Set(rows.map((r) => r.message_id))
+  return held.map((h) => handed.has(h.messageId))
+}
+
+/** Keeps leases of messages that are still being sent. What is locked is being handed over, ended or dropped just now. */
 export async function renewLeases(db: Queryable, leases: readonly string[], until: Date): Promise<void> {
-  await db.query(`update message set leased_until = $2 where state = 'sending' and lease = any($1::uuid[])`, [leases, until])
+  await db.query(
+    `with held as (select message_id from message where state = 'sending' and lease = any($1::uuid[]) for no key update skip locked)
+     update message m set leased_until = $2 from held where m.message_id = held.message_id`, [leases, until])
 }
 
 /** The end of an attempt. */
@@ -139,21 +168,45 @@ export function stateAfter(event: AttemptEnd['event']): (typeof STATE_AFTER)[Att
   return STATE_AFTER[event]
 }
 
+/** A held message and the end of its attempt. */
+export interface Ended extends Held {
+  readonly end: AttemptEnd
+}
+
 /**
- * Records the end of an attempt. A lease that was taken for lost while the server's answer was on its way is still
- * this process's to correct: `unknown` becomes what is known now. A code is not kept once it went out.
+ * Records the ends of attempts: one statement for each event. A lease that was taken for lost while the server's answer was
+ * on its way is still this process's to correct: `unknown` becomes what is known now. A code is not kept once it went out.
  */
+export async function endAttempts(db: Queryable, ended: readonly Ended[], now: Date): Promise<void> {
+  for (const [event, group] of groupBy(ended, (e) => e.end.event)) {
+    const state = STATE_AFTER[event]
+    // Locked in one order: who drops or renews several at once cannot deadlock with this.
+    await db.query(
+      `with ended as (
+         select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::int[], $6::boolean[])
+           as e(message_id, lease, next_at, error, uncounted, to_digest)),
+       mine as (
+         select m.message_id from message m join ended e on m.message_id = e.message_id and m.lease = e.lease
+          where ${inStages(stagesBefore(event))} order by m.message_id for no key update of m)
+       update message m
+          set state = $7, next_at = e.next_at, last_error = e.error, attempts = attempts - e.uncounted,
+              done_at = case when $7 = 'pending' then null else $8::timestamptz end,
+              handed_at = case when $7 = 'pending' then null else handed_at end,
+              digest = digest or e.to_digest,
+              body_enc = case when $7 = 'sent' and purpose = 'code' then ''::bytea else body_enc end,
+              lease = null, leased_until = null
+         from mine join ended e using (message_id)
+        where m.message_id = mine.message_id and ${inStages(stagesBefore(event))}`,
+      [
+        group.map((e) => e.messageId), group.map((e) => e.lease), group.map((e) => e.end.nextAt), group.map((e) => e.end.error),
+        group.map((e) => e.end.isCounted ? 0 : 1), group.map((e) => e.end.toDigest === true), state, now,
+      ])
+  }
+}
+
+/** {@link endAttempts} of messages that ended together. */
 export async function endAttempt(db: Queryable, messageIds: readonly string[], lease: string, end: AttemptEnd, now: Date): Promise<void> {
-  await db.query(
-    `update message m
-        set state = $3, next_at = $4, last_error = $5, attempts = attempts - $6,
-            done_at = case when $3 = 'pending' then null else $7::timestamptz end,
-            handed_at = case when $3 = 'pending' then null else handed_at end,
-            digest = digest or $8,
-            body_enc = case when $3 = 'sent' and purpose = 'code' then ''::bytea else body_enc end,
-            lease = null, leased_until = null
-      where message_id = any($1::uuid[]) and lease = $2 and ${inStages(stagesBefore(end.event))}`,
-    [messageIds, lease, STATE_AFTER[end.event], end.nextAt, end.error, end.isCounted ? 0 : 1, now, end.toDigest === true])
+  await endAttempts(db, messageIds.map((messageId) => ({ messageId, lease, end })), now)
 }
 
 /** Messages whose sender was lost after hand-over: nobody knows whether they arrived, so they are not sent again. */

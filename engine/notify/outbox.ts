@@ -1,13 +1,15 @@
 import { randomUUID } from 'node:crypto'
-import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { createSealer, type NotifySecrets } from '../contacts/seal.js'
 import { isUnavailable, type Pool } from '../store/db.js'
 import { getZone } from '../time/zone.js'
 import { LATE_S } from './announce.js'
+import { Bell } from './bell.js'
 import type { MessageContent } from './content.js'
+import { groupCommit } from './group-commit.js'
 import {
-  beginHandOver, endAttempt, giveUpLostHandOvers, leaseMessages, renewLeases, stateAfter, type AttemptEnd, type LeasedMessage,
+  beginHandOver, beginHandOvers, endAttempts, giveUpLostHandOvers, leaseMessages, renewLeases, stateAfter, type AttemptEnd, type Ended,
+  type Held, type LeasedMessage,
 } from './outbox-store.js'
 import { openContent, toParcels, viewOf, type Parcel, type UnsubscribeLink } from './parcel.js'
 import { nextDigest, quietOf, quietUntil } from './quiet.js'
@@ -22,8 +24,8 @@ export interface OutboxOptions {
   /** Milliseconds since the epoch. */
   readonly now: () => number
   readonly pollMs?: number
-  /** Messages under way at a time. */
-  readonly concurrency?: number
+  /** Messages under way at a time, on each channel: a slow gateway of texts does not hold up mails. */
+  readonly concurrency?: Readonly<Record<Channel, number>>
   /** An attempt is broken off after this. */
   readonly attemptMs?: number
   readonly maxAttempts?: number
@@ -35,8 +37,11 @@ export interface OutboxOptions {
   readonly onAttempt?: (message: { channel: string; purpose: string; state: ReturnType<typeof stateAfter>; ageMs: number }) => void
   /** Where a mail's one-click unsubscribe leads; without it mails have none. */
   readonly unsubscribeLink?: UnsubscribeLink
-  /** Draws the chart beside a mail; null where there is none to show, or no time for it. Never throws. */
-  readonly chart?: (message: LeasedMessage, content: MessageContent) => Promise<MailChart | null>
+  /**
+   * Draws the chart beside a mail; null where there is none to show, or no time for it. Never throws. Not asked while many
+   * messages wait: what they say is more than how it looks.
+   */
+  readonly chart?: (message: LeasedMessage, content: MessageContent) => Promise<MailChart | null> | null
   /** Told that the server knows no such address. */
   readonly onBounce?: (contactId: string) => Promise<void>
 }
@@ -50,74 +55,111 @@ export interface Outbox {
 
 const HOUR_MS = 3_600_000
 /** Messages leased ahead, for each that may be under way. */
-const AHEAD = 4
+const AHEAD = 16
+/** What is committed within so many milliseconds of the first is leased together. */
+const GATHER_MS = 10
+/** Hand-overs, and ends, that come within so many milliseconds share a statement. */
+const LINGER_MS = 3
 /** How often the end of an attempt is written while the database cannot be reached, over about half a minute. */
 const RECORD_TRIES = 10
+const CHANNELS = ['email', 'sms'] as const
+type Channel = (typeof CHANNELS)[number]
+
+/** A leased parcel, opened. */
+interface Ready {
+  readonly parcel: Parcel
+  readonly lease: string
+  /** null: sealed under another key. */
+  readonly contents: readonly MessageContent[] | null
+  chart: MailChart | null
+}
 
 /**
  * Sends the messages that transactions left in the database, each under a lease, so that any number of processes may
  * do it together. Every attempt ends in the database: sent, captured, to be tried again, failed, dropped, or unknown.
  */
 export function startOutbox(options: OutboxOptions): Outbox {
-  const { pool, transport, log, now, pollMs = 250, concurrency = 8, attemptMs = 120_000 } = options
+  const { pool, transport, log, now, pollMs = 250, concurrency = { email: 8, sms: 8 }, attemptMs = 120_000 } = options
   const { maxAttempts = 12, backoffMs = 5_000 } = options
-  const sealer = createSealer(options.secrets)
   const { leaseMs = 15_000 } = options
+  const sealer = createSealer(options.secrets)
+  const bell = new Bell()
+  let isStopping = false
+  /** Leased, and its end not recorded. */
+  const held = new Map<Parcel, string>()
+  /** Opened, and not begun; `drawing` waits for its chart besides. */
+  const waiting: Record<Channel, Ready[]> = { email: [], sms: [] }
+  const drawing = new Set<Ready>()
+  const busy: Record<Channel, number> = { email: 0, sms: 0 }
   const underWay = new Set<Promise<void>>()
-  const leases = new Map<Promise<void>, string>()
-  /** Leased, and not begun. */
-  const waiting: { parcel: Parcel; lease: string }[] = []
+  /** Attempts whose server has not been given anything yet: a stop does not wait for them. */
+  const notBegun = new Set<AbortController>()
+  /** Channels of which more was due than was leased. */
+  const more = new Set<Channel>()
   let lostSoughtAt = -Infinity
-  /** The last look found nothing more that is due. */
-  let isDry = false
-  const stopping = new AbortController()
-  let wakeUp = new AbortController()
 
-  async function deliver(parcel: Parcel, lease: string): Promise<void> {
-    const { messages, first } = parcel
-    const outcome = await attempt(parcel, lease)
-    const end = toEnd(outcome, messages)
-    await record(() => endAttempt(pool, messages.map((m) => m.message_id), lease, end, new Date(now())))
-    if (outcome !== 'early' && outcome.state === 'failed' && outcome.bounced === true) await options.onBounce?.(first.contact_id)
-    const state = stateAfter(end.event)
-    for (const m of messages) {
-      options.onAttempt?.({ channel: m.channel, purpose: m.purpose, state, ageMs: now() - m.created_at.getTime() })
+  const handOverSoon = groupCommit((asked: readonly Held[]) => beginHandOvers(pool, asked, new Date(now()), new Date(now() + leaseMs)), LINGER_MS)
+  const endSoon = groupCommit(async (groups: readonly (readonly Ended[])[]) => {
+    await record(() => endAttempts(pool, groups.flat(), new Date(now())))
+    return groups
+  }, LINGER_MS)
+
+  async function deliver(ready: Ready): Promise<void> {
+    const { parcel: { messages, first }, lease } = ready
+    const { channel } = first
+    let outcome: SendOutcome | 'early'
+    busy[channel]++
+    try {
+      outcome = await attempt(ready)
+    } finally {
+      busy[channel]--
+      pump()
     }
+    const end = toEnd(outcome, messages)
+    await endSoon(messages.map((m) => ({ messageId: m.message_id, lease, end })))
+    if (outcome !== 'early' && outcome.state === 'failed' && outcome.bounced === true) await options.onBounce?.(first.contact_id)
+    tell(messages, end)
     if (end.error !== null) {
+      const state = stateAfter(end.event)
       log.warn({ message: first.message_id, count: messages.length, state, attempt: first.attempts, reason: end.error }, 'message not sent')
     }
   }
 
-  async function attempt(parcel: Parcel, lease: string): Promise<SendOutcome | 'early'> {
+  function tell(messages: readonly LeasedMessage[], end: AttemptEnd): void {
+    const state = stateAfter(end.event)
+    for (const m of messages) {
+      options.onAttempt?.({ channel: m.channel, purpose: m.purpose, state, ageMs: now() - m.created_at.getTime() })
+    }
+  }
+
+  async function attempt({ parcel, lease, contents, chart }: Ready): Promise<SendOutcome | 'early'> {
     const { messages, first } = parcel
     const { message_id: messageId, channel } = first
     let to: string
     let view: MessageView
-    let contents: MessageContent[]
     try {
+      if (contents === null) throw new Error('sealed')
       to = sealer.open('address', first.contact_id, first.address_enc)
-      contents = messages.map((m) => openContent(sealer, m))
       view = viewOf(parcel, contents, options.unsubscribeLink ?? (() => null))
     } catch {
       return { state: 'failed', reason: 'sealed under another SECRET_KEY' }
     }
-    const chart = channel === 'email' && !first.digest ? await options.chart?.(first, contents[0]) ?? null : null
-    // A stop does not wait for a server that has not been given anything yet.
-    const notBegun = new AbortController()
-    const breakOff = (): void => notBegun.abort()
-    if (stopping.signal.aborted) breakOff()
-    else stopping.signal.addEventListener('abort', breakOff)
+    const breakOff = new AbortController()
+    notBegun.add(breakOff)
+    if (isStopping) breakOff.abort()
+    const timer = setTimeout(() => breakOff.abort(), attemptMs)
     const handOver = async (): Promise<boolean> => {
-      stopping.signal.removeEventListener('abort', breakOff)
+      notBegun.delete(breakOff)
+      if (messages.length === 1 && await handOverSoon({ messageId, lease })) return true
       return beginHandOver(pool, messages.map((m) => m.message_id), lease, new Date(now()), new Date(now() + leaseMs))
     }
     try {
-      const signal = AbortSignal.any([notBegun.signal, AbortSignal.timeout(attemptMs)])
-      const outcome = await transport.send({ messageId, channel, to, view, chart }, handOver, signal)
+      const outcome = await transport.send({ messageId, channel, to, view, chart }, handOver, breakOff.signal)
       // Of a digest, one line was taken back meanwhile: the others go out without it.
       return outcome.state === 'withdrawn' && messages.length > 1 ? 'early' : outcome
     } finally {
-      stopping.signal.removeEventListener('abort', breakOff)
+      clearTimeout(timer)
+      notBegun.delete(breakOff)
     }
   }
 
@@ -148,14 +190,14 @@ export function startOutbox(options: OutboxOptions): Outbox {
   /** Sets aside what is not to be sent, or not yet; gives the parcels of the rest. */
   async function sort(messages: readonly LeasedMessage[], lease: string): Promise<Parcel[]> {
     const ready: LeasedMessage[] = []
+    const ended: Ended[] = []
     for (const m of messages) {
       const end = notNow(m)
       if (end === null) ready.push(m)
-      else {
-        await endAttempt(pool, [m.message_id], lease, end, new Date(now()))
-        options.onAttempt?.({ channel: m.channel, purpose: m.purpose, state: stateAfter(end.event), ageMs: now() - m.created_at.getTime() })
-      }
+      else ended.push({ messageId: m.message_id, lease, end })
+      if (end !== null) tell([m], end)
     }
+    await endAttempts(pool, ended, new Date(now()))
     return toParcels(ready)
   }
 
@@ -184,23 +226,63 @@ export function startOutbox(options: OutboxOptions): Outbox {
       try {
         return await write()
       } catch (err) {
-        if (!isUnavailable(err) || attempt === RECORD_TRIES || stopping.signal.aborted) throw err
-        await pause(500 * attempt, stopping.signal)
+        if (!isUnavailable(err) || attempt === RECORD_TRIES || isStopping) throw err
+        await bell.pause(500 * attempt)
       }
     }
   }
 
-  function start(parcel: Parcel, lease: string): void {
-    const work = deliver(parcel, lease)
+  /** Opens a leased parcel and has its chart drawn, where it may have one. */
+  function prepare(parcel: Parcel, lease: string, mayDraw: boolean): void {
+    const { messages, first } = parcel
+    let contents: MessageContent[] | null = null
+    try {
+      contents = messages.map((m) => openContent(sealer, m))
+    } catch {
+      // The attempt says so.
+    }
+    const ready: Ready = { parcel, lease, contents, chart: null }
+    held.set(parcel, lease)
+    const chart = mayDraw && contents !== null && first.channel === 'email' && !first.digest ? options.chart?.(first, contents[0]) ?? null : null
+    if (chart === null) {
+      waiting[first.channel].push(ready)
+      return
+    }
+    drawing.add(ready)
+    void chart.then((drawn) => {
+      // Given back meanwhile, by a stop.
+      if (!drawing.delete(ready)) return
+      ready.chart = drawn
+      waiting[first.channel].unshift(ready)
+      pump()
+    })
+  }
+
+  /** Begins what waits, as far as there is room, and has more leased where there is room left. */
+  function pump(): void {
+    for (const channel of CHANNELS) {
+      while (!isStopping && busy[channel] < concurrency[channel]) {
+        const next = waiting[channel].shift()
+        if (next === undefined) break
+        start(next)
+      }
+      if (more.has(channel) && hasRoom(channel)) bell.ring()
+    }
+  }
+
+  function hasRoom(channel: Channel): boolean {
+    return waiting[channel].length < concurrency[channel]
+  }
+
+  function start(ready: Ready): void {
+    const work = deliver(ready)
       // The lease runs out, and another look decides: before hand-over it is tried again, after it is unknown.
-      .catch((err: unknown) => log.error({ err, message: parcel.first.message_id }, 'the end of an attempt was not recorded'))
+      .catch((err: unknown) => log.error({ err, message: ready.parcel.first.message_id }, 'the end of an attempt was not recorded'))
       .finally(() => {
         underWay.delete(work)
-        leases.delete(work)
-        wake()
+        held.delete(ready.parcel)
       })
     underWay.add(work)
-    leases.set(work, lease)
   }
 
   async function look(): Promise<void> {
@@ -208,36 +290,39 @@ export function startOutbox(options: OutboxOptions): Outbox {
       lostSoughtAt = now()
       await giveUpLostHandOvers(pool, new Date(now()))
     }
+    const count = Math.max(...Object.values(concurrency)) * AHEAD
     for (;;) {
-      while (!stopping.signal.aborted && underWay.size < concurrency) {
-        const next = waiting.shift()
-        if (next === undefined) break
-        start(next.parcel, next.lease)
-      }
-      // Leased some ahead: one statement for many messages, and a sender that is free need not wait for it.
-      if (stopping.signal.aborted || waiting.length > 0 || isDry) return
+      const channels = CHANNELS.filter(hasRoom)
+      for (const channel of CHANNELS) if (!hasRoom(channel)) more.add(channel)
+      if (isStopping || channels.length === 0) return
       const lease = randomUUID()
-      const messages = await leaseMessages(pool, lease, concurrency * AHEAD, new Date(now()), new Date(now() + leaseMs))
-      for (const parcel of await sort(messages, lease)) waiting.push({ parcel, lease })
-      isDry = messages.length === 0
-      if (isDry) return
+      const messages = await leaseMessages(pool, lease, count, new Date(now()), new Date(now() + leaseMs), channels)
+      const isFull = messages.length >= count
+      for (const channel of channels) {
+        if (isFull) more.add(channel)
+        else more.delete(channel)
+      }
+      const parcels = await sort(messages, lease)
+      const mayDraw = parcels.length + waiting.email.length <= concurrency.email
+      for (const parcel of parcels) prepare(parcel, lease, mayDraw)
+      pump()
+      if (!isFull) return
     }
   }
 
   /** Gives back what was leased and not begun. */
   async function release(): Promise<void> {
     const at = new Date(now())
-    for (const { parcel, lease } of waiting.splice(0)) {
-      await endAttempt(pool, parcel.messages.map((m) => m.message_id), lease, { event: 'deferred', nextAt: at, error: null, isCounted: false }, at)
-    }
+    const end: AttemptEnd = { event: 'deferred', nextAt: at, error: null, isCounted: false }
+    const kept = [...CHANNELS.flatMap((channel) => waiting[channel].splice(0)), ...drawing]
+    drawing.clear()
+    for (const { parcel } of kept) held.delete(parcel)
+    await endAttempts(pool, kept.flatMap(({ parcel, lease }) => parcel.messages.map((m) => ({ messageId: m.message_id, lease, end }))), at)
   }
 
   async function run(): Promise<void> {
     let isTroubled = false
-    while (!stopping.signal.aborted) {
-      // Made before the look: a wake-up during it is not lost.
-      wakeUp = new AbortController()
-      isDry = false
+    while (!isStopping) {
       try {
         await look()
         isTroubled = false
@@ -245,40 +330,28 @@ export function startOutbox(options: OutboxOptions): Outbox {
         if (!isTroubled) log.error({ err }, 'the outbox cannot be read')
         isTroubled = true
       }
-      if (isTroubled) await pause(Math.max(pollMs, 1_000), stopping.signal)
-      else await pause(pollMs, wakeUp.signal)
+      if (isTroubled) await bell.pause(Math.max(pollMs, 1_000))
+      else if (await bell.heard(pollMs)) await bell.pause(GATHER_MS)
     }
   }
 
-  function wake(): void {
-    wakeUp.abort()
-  }
-
   const heart = setInterval(() => {
-    if (leases.size + waiting.length === 0) return
-    renewLeases(pool, [...new Set([...leases.values(), ...waiting.map((w) => w.lease)])], new Date(now() + leaseMs))
+    if (held.size === 0) return
+    renewLeases(pool, [...new Set(held.values())], new Date(now() + leaseMs))
       .catch((err: unknown) => log.warn({ err }, 'the leases of messages under way were not renewed'))
   }, leaseMs / 3)
   const running = run()
   return {
-    wake,
+    wake: () => bell.ring(),
     async stop() {
-      stopping.abort()
-      wake()
+      isStopping = true
+      bell.end()
+      for (const attempt of notBegun) attempt.abort()
       await running
       await release().catch((err: unknown) => log.warn({ err }, 'what was leased and not begun is sent when its lease runs out'))
       await Promise.all(underWay)
       clearInterval(heart)
       transport.close()
     },
-  }
-}
-
-/** Waits, or less where the signal comes first. */
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  try {
-    await delay(ms, undefined, { signal })
-  } catch {
-    // Woken.
   }
 }

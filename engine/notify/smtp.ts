@@ -43,11 +43,15 @@ export function createSmtpTransport({ url, from, connections, timeoutMs = 30_000
   mailer.use('stream', (mail, done) => {
     const handOver = handOvers.get(String(mail.data.messageId))
     const { message } = mail
-    if (handOver !== undefined && message !== undefined) {
-      const content = message.createReadStream.bind(message)
-      message.createReadStream = () => Readable.from(afterHandOver(handOver, content), { objectMode: false })
+    if (handOver === undefined || message === undefined) {
+      done()
+      return
     }
-    done()
+    // Written out before a connection is taken: the server waits for nothing but the hand-over, and gets it in one piece.
+    message.build((err, raw) => {
+      if (err === null || err === undefined) message.createReadStream = () => afterHandOver(handOver, raw)
+      done(err)
+    })
   })
   // A kept connection that breaks while nothing is in flight is nobody's failure.
   mailer.on('error', () => undefined)
@@ -92,10 +96,21 @@ function unsubscribeHeaders(url: string | null): Record<string, string> {
   return url === null ? {} : { 'List-Unsubscribe': `<${url}>`, 'List-Unsubscribe-Post': 'List-Unsubscribe=One-Click' }
 }
 
-async function* afterHandOver(handOver: HandOver, content: () => Readable): AsyncGenerator<Uint8Array> {
-  // Throwing breaks the connection within DATA, and a server does not deliver a message without its end.
-  if (!await handOver()) throw new Error('the message was withdrawn')
-  yield* content() as AsyncIterable<Uint8Array>
+function afterHandOver(handOver: HandOver, raw: Buffer): Readable {
+  let isAsked = false
+  return new Readable({
+    read() {
+      if (isAsked) return
+      isAsked = true
+      handOver().then((isDue) => {
+        if (isDue) {
+          this.push(raw)
+          this.push(null)
+        } else this.destroy(new Error('the message was withdrawn'))
+        // Throwing breaks the connection within DATA, and a server does not deliver a message without its end.
+      }, (err: unknown) => this.destroy(err instanceof Error ? err : new Error(String(err))))
+    },
+  })
 }
 
 function classify(err: SmtpError, isHandedOver: boolean): SendOutcome {
