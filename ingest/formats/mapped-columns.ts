@@ -1,11 +1,11 @@
 import { BodyError } from '../../engine/problem.js'
+import { unitOf, type Unit } from '../../engine/quantity.js'
 import { DatePattern } from './date-pattern.js'
 import { fitText } from './number-text.js'
-import { energyUnit, type ColumnRef, type CsvMapping } from './mapping.js'
+import { mappedUnit, type ColumnRef, type CsvMapping } from './mapping.js'
 import type { DecimalFitter } from './decimal.js'
 import type { RecordTime } from './sink.js'
 import { TimeReader } from './timestamps.js'
-import { unitShift } from './words.js'
 
 /**
  * Position of a column.
@@ -13,7 +13,7 @@ import { unitShift } from './words.js'
  * @throws BodyError 422 where the file has no such column, or two of the name
  */
 export function columnAt(ref: ColumnRef, names: readonly string[], mapping: CsvMapping): number {
-  const at = mapping.headerLine === null ? 'line 1' : `line ${mapping.headerLine}`
+  const at = typeof mapping.headerLine === 'number' ? `line ${mapping.headerLine}` : mapping.headerLine === null ? 'line 1' : 'the header row'
   if (typeof ref === 'number') {
     if (ref <= names.length) return ref - 1
     throw new BodyError(422, 'missing-column',
@@ -31,30 +31,36 @@ export function columnAt(ref: ColumnRef, names: readonly string[], mapping: CsvM
   return index
 }
 
-/** Times by a pattern of the mapping, or RFC 3339. */
+/** Times by the patterns of the mapping, or RFC 3339. */
 export class MappedClock {
-  readonly #pattern: DatePattern | null
+  readonly #patterns: DatePattern[]
   readonly #time = new TimeReader()
 
-  constructor(pattern: string) {
-    this.#pattern = pattern === 'iso' ? null : new DatePattern(pattern)
+  constructor(patterns: string) {
+    this.#patterns = patterns === 'iso' ? [] : patterns.split('|').map((pattern) => new DatePattern(pattern))
   }
 
   /** The time at [from, to), its label not considered; undefined where there is none. */
   read(bytes: Uint8Array, from: number, to: number): RecordTime | undefined {
-    if (this.#pattern === null) {
+    if (this.#patterns.length === 0) {
       if (!this.#time.read(bytes, from, to)) return undefined
       return { localS: this.#time.localS, offsetS: this.#time.offsetS, backS: 0 }
     }
-    const localS = this.#pattern.read(bytes, from, to)
-    return Number.isNaN(localS) ? undefined : { localS, offsetS: NaN, backS: 0 }
+    for (const pattern of this.#patterns) {
+      const localS = pattern.read(bytes, from, to)
+      if (!Number.isNaN(localS)) return { localS, offsetS: NaN, backS: 0 }
+    }
+    return undefined
   }
 }
 
+const KWH: Unit = unitOf('kWh') ?? { quantity: 1, shift: 0 }
+
 /** Numbers by the mapping's marks, unit, kind and factor. */
 export class MappedNumbers {
-  /** Decimals that the unit adds; the values need no other treatment. */
-  readonly shift: number
+  /** Unit of values that name none. */
+  readonly unit: Unit
+  /** The values need no other treatment than their unit's. */
   readonly isPlain: boolean
   readonly #mapping: CsvMapping
   readonly #missing: ReadonlySet<string>
@@ -67,13 +73,13 @@ export class MappedNumbers {
   constructor(mapping: CsvMapping) {
     this.#mapping = mapping
     this.#missing = new Set(mapping.missing)
-    this.shift = unitShift(energyUnit(mapping.unit, mapping.kind) ?? '') ?? 0
+    this.unit = mappedUnit(mapping.unit, mapping.kind) ?? KWH
     this.isPlain = mapping.kind === 'energy' && mapping.factor === 1
   }
 
-  /** Decimals that a unit of the file's own column adds; undefined for an unknown one. */
-  shiftOf(unit: string): number | undefined {
-    return unit === '' ? this.shift : unitShift(energyUnit(unit, this.#mapping.kind) ?? '')
+  /** What a unit of the file's own column comes to; undefined for an unknown one. */
+  unitOf(unit: string): Unit | undefined {
+    return mappedUnit(unit, this.#mapping.kind)
   }
 
   isMissing(text: string): boolean {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
+import { Quantity } from '../../engine/quantity.js'
 import { getZone } from '../../engine/time/zone.js'
-import { bytesOf, decodeInParts, normalReads, readsOf, received } from '../../test/format-reads.js'
+import { bytesOf, decodeInParts, normalReads, readsOf, received, registersOf } from '../../test/format-reads.js'
 import { csv } from './csv.js'
 import { DatePattern } from './date-pattern.js'
 import { parseMapping } from './mapping.js'
@@ -96,16 +97,88 @@ describe('mapped CSV', () => {
   })
 })
 
+describe('exports of portals and head-ends', () => {
+  const decodeBy = (text: string, name: string, ctx: object = {}) =>
+    csv.decode(bytesOf(text), { zone: chicago, mapping: shippedMapping(name), ...ctx }, null, true)
+  const readsBy = (text: string, name: string) => {
+    const decoded = decodeBy(text, name, { meter: 'house' })
+    expect(decoded.problems).toEqual([])
+    return readsOf(decoded.batch).map(({ meter, flow, startS, intervalS, kwh, lane }) => [meter, flow, new Date(startS * 1000).toISOString().slice(0, 16), intervalS, kwh, lane])
+  }
+  const preamble = '\ufeffName,A MEMBER\nAddress,"1 MAIN ST, TOWN"\nAccount Number,12345\nService,Service 1\n\n'
+
+  it('has Opower\'s, whose ends are inclusive and whose negative values were exported', () => {
+    const rows = ['Electric usage,2026-10-01,00:00,00:14,0.25,kWh,$0.05,', 'Electric usage,10/1/2026,00:15,00:29,-1.5,KWH,,Estimated',
+      'Electric usage,2026-10-01,23:45,23:59,0.1,kWh,$0.02,']
+    expect(readsBy(`${preamble}TYPE,DATE,START TIME,END TIME,USAGE,UNITS,COST,NOTES\n${rows.join('\n')}\n`, 'opower')).toEqual([
+      ['house', 1, '2026-10-01T05:00', 900, 0.25, 0], ['house', 1, '2026-10-01T05:15', 900, 0, 1],
+      ['house', 1, '2026-10-02T04:45', 900, 0.1, 0], ['house', 2, '2026-10-01T05:15', 900, 1.5, 1],
+    ])
+    expect(readsBy(`${preamble}TYPE,DATE,START TIME,END TIME,USAGE (kWh),COST,NOTES\nElectric usage,2026-10-01,00:00,00:59,0.25,,\n`, 'opower-kwh'))
+      .toEqual([['house', 1, '2026-10-01T05:00', 3600, 0.25, 0]])
+  })
+
+  it('has Opower\'s of both flows, and takes the repeated hour by file order', () => {
+    const rows = [['00:00', '00:59'], ['01:00', '01:59'], ['01:00', '01:59'], ['02:00', '02:59']].map(([from, to], i) =>
+      `Electric usage,2026-11-01,${from},${to},${i},${i / 10},$0,`)
+    const reads = readsBy(`${preamble}TYPE,DATE,START TIME,END TIME,IMPORT (kWh),EXPORT (kWh),COST,NOTES\n${rows.join('\n')}\n`, 'opower-import-export')
+    const at = ['2026-11-01T05:00', '2026-11-01T06:00', '2026-11-01T07:00', '2026-11-01T08:00']
+    expect(reads.sort()).toEqual([1, 2].flatMap((flow) => at.map((start, i) => ['house', flow, start, 3600, flow === 1 ? i : i / 10, 0])).sort())
+  })
+
+  it('has Edison\'s, with headings between the days and ranges of time', () => {
+    const day = (date: string) => `"Data for period starting: ${date} 00:00:00\u00a0 for 24 hours"\n\n`
+      + 'Energy consumption time period,Usage(Real energy in kilowatt-hours),Reading quality\n'
+      + `"${date} 00:00:00\u00a0to ${date} 00:15:00","0.25",""\n"${date} 00:15:00\u00a0to ${date} 00:30:00","0.5","Estimated"\n\n`
+    expect(readsBy(`Energy Usage Information\n"For location: 1 MAIN ST"\n\n${day('2026-10-01')}${day('2026-10-02')}`, 'sce')).toEqual([
+      ['house', 1, '2026-10-01T05:00', 900, 0.25, 0], ['house', 1, '2026-10-01T05:15', 900, 0.5, 1],
+      ['house', 1, '2026-10-02T05:00', 900, 0.25, 0], ['house', 1, '2026-10-02T05:15', 900, 0.5, 1],
+    ])
+  })
+
+  it('has Badger\'s, water and its register in a row', () => {
+    const head = '"Meter_ID","Read_Time","Read","Read_Unit","Flow","Flow_Time","Flow_Unit","Estimated_Flag"'
+    const decoded = decodeBy(`${head}\n"77","2026-10-01 00:59","227.6","CCF","5.0","2026-10-01 00:59","Gallons","0"\n"77","2026-10-01 01:59","","","2","2026-10-01 01:59","furlong","1"\n`, 'badger-beacon')
+    expect(decoded.problems).toMatchObject([{ code: 'unit-unsupported', at: 'line 3', reads: 1 }])
+    expect(readsOf(decoded.batch)).toMatchObject([{ meter: '77', startS: Date.parse('2026-10-01T05:00Z') / 1000, intervalS: 3600, kwh: 5 }])
+    expect(decoded.batch.quantity[0]).toBe(Quantity['volume-gal'])
+    expect(registersOf(decoded.registers)).toEqual([['77', 'volume-ft3', 1, '', '2026-10-01T05:59', '22760']])
+  })
+
+  it('refuses files without a meter where none is given, or without their header', () => {
+    const head = `${preamble}TYPE,DATE,START TIME,END TIME,USAGE,UNITS,COST,NOTES\n`
+    expect(() => decodeBy(head, 'opower')).toThrow(expect.objectContaining({ code: 'meter-not-stated' }))
+    expect(() => decodeBy(preamble, 'opower', { meter: 'house' })).toThrow(expect.objectContaining({ code: 'empty-body' }))
+    expect(() => decodeBy(`${preamble}TYPE,DATE\n`, 'opower', { meter: 'house' })).toThrow(expect.objectContaining({ code: 'missing-column' }))
+  })
+
+  it('counts every value of a row that is at fault', () => {
+    const mapping = { name: 'two', columns: { meter: 'm', time: 't' }, values: [{ column: 'a' }, { column: 'b', unit: 'gal' }], intervalSeconds: 3600 }
+    const decoded = decode('m,t,a,b\n,2026-10-01T00:00:00Z,1,2\nM,never,1,2\nM,2026-10-01T00:00:00Z,x,2\nM,2026-10-01T01:00:00Z,,\n', mapping)
+    expect(decoded.problems.map(({ code, at, reads }) => [code, at, reads])).toEqual([
+      ['meter-invalid', 'line 2', 2], ['time-unreadable', 'line 3', 2], ['value-not-number', 'line 4', 1]])
+    expect(received(decoded)).toBe(6)
+  })
+
+  it('keeps quantities apart in a wide file', () => {
+    const mapping = { name: 'w', layout: 'wide', wide: { timeColumn: 't', channels: { e: { meter: 'M' }, v: { meter: 'M', unit: 'V' } } }, intervalSeconds: 900 }
+    const { batch, problems } = decode('t,e,v\n2026-10-01T00:00:00Z,1,240\n', mapping)
+    expect(problems).toEqual([])
+    expect([...batch.quantity.subarray(0, batch.count)]).toEqual([Quantity.energy, Quantity.voltage])
+  })
+})
+
 describe('mappings', () => {
   it('that are shipped are right, and found by name', () => {
-    expect(mappingNames()).toEqual(['zonnedael', 'smart-meter-texas', 'lcl', 'ausgrid', 'eemeter'])
+    expect(mappingNames()).toEqual([
+      'zonnedael', 'smart-meter-texas', 'lcl', 'ausgrid', 'eemeter', 'opower', 'opower-kwh', 'opower-import-export', 'sce', 'badger-beacon'])
     expect(shippedMapping('nothing')).toBeUndefined()
   })
 
   it('that are wrong say everything that is', () => {
     const wrong = {
       delimiter: '::', decimalMark: '·', headerLine: 0, layout: 'deep', columns: { metre: 'x', start: true }, zone: 'Mars/Base',
-      datePattern: 'yyyy-MM', unit: 'gal', kind: 'heat', factor: 0, flowMap: { a: 'up' }, qualityMap: { b: 'hunch' },
+      datePattern: 'yyyy-MM', unit: 'furlong', endInclusive: 1, skipRows: 'x', negative: 'up', values: [{ column: true, flow: 'up', unit: 'furlong', register: 1, colour: 1 }], kind: 'heat', factor: 0, flowMap: { a: 'up' }, qualityMap: { b: 'hunch' },
       intervalSeconds: 7, missing: 'x', colour: 1, label: 'middle', strip: 1, meterId: '',
     }
     let message = ''
@@ -115,10 +188,11 @@ describe('mappings', () => {
       message = error instanceof RangeError ? error.message : ''
     }
     for (const word of [
-      'name', 'delimiter', 'decimalMark', 'headerLine', 'layout', 'columns.metre', 'columns.start', 'columns.value', 'zone',
-      'datePattern', 'unit', 'kind', 'factor', 'flowMap.a', 'qualityMap.b', 'intervalSeconds', 'missing', 'colour', 'label', 'strip', 'meterId',
-    ]) expect(message).toMatch(new RegExp(`^${word.replace('.', '\\.')}:`, 'm'))
-    for (const input of [null, 7, [], 'x', {}]) expect(() => parseMapping(input)).toThrow(RangeError)
+      'name', 'delimiter', 'decimalMark', 'headerLine', 'layout', 'columns.metre', 'columns.start', 'zone',
+      'datePattern', 'unit', 'kind', 'factor', 'flowMap.a', 'qualityMap.b', 'intervalSeconds', 'missing', 'colour', 'label', 'strip',
+      'meterId', 'endInclusive', 'skipRows', 'negative', 'values.0.column', 'values.0.flow', 'values.0.unit', 'values.0.register', 'values.0.colour',
+    ]) expect(message).toMatch(new RegExp(`^${word.replaceAll('.', '\\.')}:`, 'm'))
+    for (const input of [null, 7, [], 'x', {}, { name: 'x', columns: { time: 't' } }]) expect(() => parseMapping(input)).toThrow(RangeError)
   })
 
   it('that have patterns read them strictly', () => {

@@ -26,10 +26,7 @@ export function decodeMapped(
   let names = state?.header
   if (names === undefined) {
     const { headerLine } = mapping
-    while (rows.split(p) && headerLine !== null && line + rows.lines < headerLine) {
-      line += rows.lines
-      p = rows.next
-    }
+    for (; rows.split(p) && headerLine !== null && !isHeader(rows, headerLine, line); p = rows.next) line += rows.lines
     if (!rows.split(p)) {
       throw new BodyError(400, 'empty-body', 'The file ends before its header row.', `line ${line + 1}`)
     }
@@ -50,4 +47,12 @@ export function decodeMapped(
     line += rows.lines
   }
   return sink.finish(final, { bytes: (state?.bytes ?? 0) + bytes.length, lines: line, records: 0, header: names })
+}
+
+/** @param line lines before the row that was split last */
+function isHeader(rows: CsvRows, headerLine: number | string, line: number): boolean {
+  if (typeof headerLine === 'number') return line + rows.lines >= headerLine
+  if (rows.fault !== null) return false
+  rows.trim(0)
+  return rows.text(0) === headerLine
 }

@@ -1,11 +1,13 @@
-import { Flow, Quality } from '../../engine/read-batch.js'
+import { Flow } from '../../engine/read-batch.js'
+import type { Unit } from '../../engine/quantity.js'
 import { BodyError } from '../../engine/problem.js'
 import type { Channel } from './channel.js'
-import { checkRow, refuseNumber } from './csv-row-reader.js'
+import { refuseNumber } from './csv-row-reader.js'
 import type { CsvRows } from './csv-rows.js'
 import { P10, USUAL_DECIMALS } from './decimal.js'
 import type { DecodeContext } from './format.js'
-import { columnAt, MappedClock, MappedNumbers } from './mapped-columns.js'
+import { columnAt } from './mapped-columns.js'
+import { MappedRows } from './mapped-rows.js'
 import type { CsvMapping } from './mapping.js'
 import type { ReadSink, RecordFacts, RecordTime } from './sink.js'
 import { flowOf, meterFault, show } from './words.js'
@@ -15,40 +17,20 @@ const MAX_FAST = 2_000_000
 interface WideChannel {
   column: number
   name: string
+  unit: Unit
+  /** Whole numbers with few digits need no more than a multiplication by ten to this power; -1: they do. */
+  fastUp: number
   channel: Channel
 }
 
 /** Reads the rows of a wide file: a time, and a value for each channel. */
-export class MappedWide {
-  readonly #rows: CsvRows
-  readonly #bytes: Uint8Array
-  readonly #sink: ReadSink
-  readonly #mapping: CsvMapping
-  readonly #width: number
+export class MappedWide extends MappedRows {
   readonly #timeColumn: number
   readonly #channels: WideChannel[] = []
-  readonly #clock: MappedClock
-  readonly #numbers: MappedNumbers
-  readonly #intervalS: number
-  readonly #fastUp: number
 
-  constructor(
-    rows: CsvRows, bytes: Uint8Array, sink: ReadSink, mapping: CsvMapping, names: readonly string[], ctx: DecodeContext,
-  ) {
-    this.#rows = rows
-    this.#bytes = bytes
-    this.#sink = sink
-    this.#mapping = mapping
-    this.#width = names.length
-    this.#clock = new MappedClock(mapping.datePattern)
-    this.#numbers = new MappedNumbers(mapping)
-    this.#intervalS = mapping.intervalSeconds ?? ctx.defaultIntervalS ?? 0
-    if (this.#intervalS === 0) {
-      throw new BodyError(422, 'interval-unknown', `The mapping ${mapping.name} states no interval length.`, undefined,
-        'Give the mapping intervalSeconds.')
-    }
-    // Whole numbers with few digits need no more than a multiplication.
-    this.#fastUp = this.#numbers.isPlain ? USUAL_DECIMALS - this.#numbers.shift : -1
+  constructor(rows: CsvRows, bytes: Uint8Array, sink: ReadSink, mapping: CsvMapping, names: readonly string[], ctx: DecodeContext) {
+    super(rows, bytes, sink, mapping, names, ctx)
+    if (this.intervalS === 0) this.refuseInterval()
     const { timeColumn, ignore = [], meterPrefix = '', channels } = mapping.wide ?? { timeColumn: 1 }
     this.#timeColumn = columnAt(timeColumn, names, mapping)
     const left = new Set([this.#timeColumn, ...ignore.map(ref => columnAt(ref, names, mapping))])
@@ -62,38 +44,36 @@ export class MappedWide {
       const meter = own?.meter ?? meterPrefix + id
       const flow = own?.flow === undefined ? base : flowOf(own.flow) ?? base
       const fault = meterFault(meter)
-      const at = `line ${mapping.headerLine ?? 1}, column ${column + 1}`
+      const at = `${typeof mapping.headerLine === 'string' ? 'the header row' : `line ${mapping.headerLine ?? 1}`}, column ${column + 1}`
       if (fault !== undefined) throw new BodyError(422, 'meter-invalid', fault, at)
-      if (seen.has(`${flow} ${meter}`)) {
+      const unit = own?.unit === undefined ? this.numbers.unit : this.numbers.unitOf(own.unit) ?? this.numbers.unit
+      const key = `${flow} ${unit.quantity} ${meter}`
+      if (seen.has(key)) {
         throw new BodyError(422, 'duplicate-column', `Two columns hold the meter ${show(meter)}.`, at)
       }
-      seen.add(`${flow} ${meter}`)
-      this.#channels.push({ column, name, channel: sink.channel(meter, flow, this.#intervalS) })
+      seen.add(key)
+      const fastUp = this.numbers.isPlain ? USUAL_DECIMALS - unit.shift : -1
+      this.#channels.push({ column, name, unit, fastUp: fastUp in P10 ? fastUp : -1, channel: sink.channel(meter, flow, this.intervalS, unit.quantity) })
     }
     for (const name of Object.keys(channels ?? {})) columnAt(name, names, mapping)
   }
 
-  /** Takes the row that was split last. */
   read(line: number): void {
-    const rows = this.#rows
-    const facts: RecordFacts = {
-      meter: '', flow: Flow.delivered, intervalS: this.#intervalS, lane: Quality.actual, version: 0, place: line,
-      rawFrom: rows.rowFrom, rawTo: rows.rowTo,
-    }
-    while (rows.count > this.#width && rows.from[rows.count - 1] === rows.to[rows.count - 1]) rows.count--
-    if (!checkRow(rows, this.#bytes, this.#sink, facts, this.#width)) return
+    const { rows } = this
+    const facts = this.begin(line)
+    if (facts === undefined) return
     rows.trim(this.#timeColumn)
-    const time = this.#clock.read(this.#bytes, rows.from[this.#timeColumn], rows.to[this.#timeColumn])
+    const time = this.clock.read(this.bytes, rows.from[this.#timeColumn], rows.to[this.#timeColumn])
     if (time === undefined) {
       let reads = 0
       for (const { column } of this.#channels) if (!this.#isMissing(column)) reads++
-      if (reads === 0) return
-      this.#sink.problem(facts, 'time-unreadable', `${show(rows.text(this.#timeColumn) ?? '')} is no time.`, {
-        reads, help: `Times are written ${this.#mapping.datePattern}.`,
-      })
+      if (reads > 0) this.refuseTime(facts, this.#timeColumn, this.mapping.datePattern, reads)
       return
     }
-    if (this.#mapping.label === 'end') time.backS = this.#intervalS
+    if (this.mapping.label === 'end') {
+      if (this.mapping.endInclusive) time.localS += 60
+      time.backS = this.intervalS
+    }
     const startS = this.#startOf(time)
     for (const own of this.#channels) this.#cell(own, facts, time, startS)
   }
@@ -102,42 +82,41 @@ export class MappedWide {
   #startOf({ localS, offsetS, backS }: RecordTime): number {
     if (!Number.isNaN(offsetS)) return localS - offsetS - backS
     if (backS === 86400) return NaN
-    const { clock } = this.#sink
+    const { clock } = this.sink
     return clock === null ? NaN : localS - clock.offsetOn(Math.floor(localS / 86400)) - backS
   }
 
-  #cell({ column, name, channel }: WideChannel, facts: RecordFacts, time: RecordTime, startS: number): void {
-    const bytes = this.#bytes
-    const rows = this.#rows
+  #cell({ column, name, unit, fastUp, channel }: WideChannel, facts: RecordFacts, time: RecordTime, startS: number): void {
+    const { bytes, rows } = this
     const from = rows.from[column]
     const to = rows.to[column]
     let p = from
     let n = 0
     while (p < to && p - from < 9 && bytes[p] >= 48 && bytes[p] <= 57) n = n * 10 + bytes[p++] - 48
-    if (p === to && to > from && this.#fastUp >= 0 && n < MAX_FAST && !Number.isNaN(startS)) {
+    if (p === to && to > from && fastUp >= 0 && n < MAX_FAST && !Number.isNaN(startS)) {
       const { lane, place, rawFrom, rawTo } = facts
-      channel.append(startS, n * P10[this.#fastUp], USUAL_DECIMALS, lane, 0, place, rawFrom, rawTo)
+      channel.append(startS, n * P10[fastUp], USUAL_DECIMALS, lane, 0, place, rawFrom, rawTo)
       return
     }
     rows.trim(column)
     if (this.#isMissing(column)) return
     const text = rows.text(column) ?? '\ufffd'
-    const fitter = this.#sink.decimals
-    const fit = this.#numbers.fit(text, this.#numbers.shift, this.#intervalS, fitter)
-    const own = { ...facts, meter: channel.meter, flow: channel.flow }
+    const fitter = this.sink.decimals
+    const fit = this.numbers.fit(text, unit.shift, this.intervalS, fitter)
+    const own = { ...facts, meter: channel.meter, flow: channel.flow, quantity: unit.quantity }
     if (fit !== 'ok') {
-      const kwh = this.#numbers.energy(text, this.#numbers.shift)
-      refuseNumber(this.#sink, own, time, text, fit, kwh, `column ${show(name)}`)
+      const kwh = this.numbers.energy(text, unit.shift)
+      refuseNumber(this.sink, own, time, text, fit, kwh, `column ${show(name)}`)
     } else if (Number.isNaN(startS)) {
-      this.#sink.addFitted(own, time)
+      this.sink.addFitted(own, time)
     } else {
       channel.append(startS, fitter.mantissa, fitter.decimals, facts.lane, 0, facts.place, facts.rawFrom, facts.rawTo)
     }
   }
 
   #isMissing(column: number): boolean {
-    this.#rows.trim(column)
-    if (this.#rows.from[column] === this.#rows.to[column]) return true
-    return this.#mapping.missing.length > 0 && this.#numbers.isMissing(this.#rows.text(column) ?? '\ufffd')
+    this.rows.trim(column)
+    if (this.rows.from[column] === this.rows.to[column]) return true
+    return this.mapping.missing.length > 0 && this.numbers.isMissing(this.rows.text(column) ?? '\ufffd')
   }
 }

@@ -53,6 +53,60 @@ const SHIPPED: readonly unknown[] = [
     meterId: 'eemeter',
     intervalSeconds: 3600,
   },
+  {
+    // Opower's download of utility portals (PG&E, ComEd): a preamble with the account, a row per interval whose end is its
+    // last minute, negative where more was exported than used. Only the notes tell an estimate.
+    name: 'opower',
+    headerLine: 'TYPE',
+    columns: { date: 'DATE', startTime: 'START TIME', endTime: 'END TIME', value: 'USAGE', unit: 'UNITS', quality: 'NOTES' },
+    datePattern: 'yyyy-MM-dd|M/d/yyyy',
+    endInclusive: true,
+    negative: 'received',
+    qualityMap: { '': 'actual', '*': 'estimated' },
+  },
+  {
+    name: 'opower-kwh',
+    headerLine: 'TYPE',
+    columns: { date: 'DATE', startTime: 'START TIME', endTime: 'END TIME', value: 'USAGE (kWh)', quality: 'NOTES' },
+    datePattern: 'yyyy-MM-dd|M/d/yyyy',
+    endInclusive: true,
+    negative: 'received',
+    qualityMap: { '': 'actual', '*': 'estimated' },
+  },
+  {
+    // The same for members with generation: both flows of an interval in a row.
+    name: 'opower-import-export',
+    headerLine: 'TYPE',
+    columns: { date: 'DATE', startTime: 'START TIME', endTime: 'END TIME', quality: 'NOTES' },
+    values: [{ column: 'IMPORT (kWh)', flow: 'delivered' }, { column: 'EXPORT (kWh)', flow: 'received' }],
+    datePattern: 'yyyy-MM-dd|M/d/yyyy',
+    endInclusive: true,
+    qualityMap: { '': 'actual', '*': 'estimated' },
+  },
+  {
+    // Southern California Edison's download: a heading before each day, both ends in a field with no-break spaces.
+    name: 'sce',
+    headerLine: 'Energy consumption time period',
+    skipRows: ['Data for period starting', 'Energy consumption time period'],
+    columns: { range: 1, value: 2, quality: 3 },
+    datePattern: 'yyyy-MM-dd HH:mm:ss',
+    qualityMap: { '': 'actual', '*': 'estimated' },
+  },
+  {
+    // Badger's BEACON export: the hour's flow, whose time is its last minute (not verified), and the register.
+    name: 'badger-beacon',
+    columns: { meter: 'Meter_ID', quality: 'Estimated_Flag' },
+    values: [
+      { column: 'Flow', unitColumn: 'Flow_Unit', time: 'Flow_Time' },
+      { column: 'Read', unitColumn: 'Read_Unit', time: 'Read_Time', register: true },
+    ],
+    label: 'end',
+    endInclusive: true,
+    datePattern: 'yyyy-MM-dd HH:mm',
+    qualityMap: { 0: 'actual', 1: 'estimated', '': 'actual' },
+    unit: 'gal',
+    intervalSeconds: 3600,
+  },
 ]
 
 /** Names of the shipped mappings. */
