@@ -85,6 +85,11 @@ export class Instance {
     }
   }
 
+  /** Stops the server's process in its tracks, or lets it go on; its database runs. */
+  freeze(frozen: boolean): void {
+    this.#child.kill(frozen ? 'SIGSTOP' : 'SIGCONT')
+  }
+
   /** Folder of this run, removed at the end. */
   get folder(): string {
     return this.#folder
@@ -184,6 +189,7 @@ export class Instance {
     Instance.#open.delete(this)
     clearInterval(this.#memory)
     this.#child.kill('SIGTERM')
+    this.freeze(false)
     if (!await exited(this.#child, STOP_MS)) this.#child.kill('SIGKILL')
     if (!keep) rmSync(this.#folder, { recursive: true, force: true })
   }

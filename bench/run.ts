@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util'
 import { alertDelay } from './alert-delay.js'
 import { explain } from './explain.js'
 import { httpDayBlocks } from './http-day-blocks.js'
+import { kafka } from './kafka.js'
 import { describeMachine } from './machine.js'
 import { Instance } from './instance.js'
 import { memory } from './memory.js'
@@ -21,16 +22,18 @@ const SCENARIOS: Record<string, Scenario> = {
   explain,
   vee,
   'alert-delay': alertDelay,
+  kafka,
 }
 
-const USAGE = `node dist/bench/run.js [scenario…] [--samples N] [--set NAME=VALUE]… [--node-arg=ARG]… [--keep]
+const USAGE = `node dist/bench/run.js [scenario…] [--samples N] [--set NAME=VALUE]… [--node-arg=ARG]… [--only TEXT] [--keep]
 scenarios: ${Object.keys(SCENARIOS).join(', ')}; the first alone when none is named; all
---set gives the server a setting, --node-arg its Node an argument (--node-arg=--cpu-prof), --keep leaves its temporary folder.
+--only takes the cases of a scenario (kafka) whose name has the text; --set gives the server a setting, --node-arg its Node an argument (--node-arg=--cpu-prof), --keep leaves its temporary folder.
 `
 
 const { values, positionals } = parseArgs({
   allowPositionals: true, strict: true,
   options: {
+    only: { type: 'string', default: '' },
     samples: { type: 'string', default: '5' }, set: { type: 'string', multiple: true, default: [] },
     'node-arg': { type: 'string', multiple: true, default: [] }, keep: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
@@ -52,5 +55,5 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 }
 for (const name of names) {
   const machine = describeMachine(command)
-  report(name, machine, await SCENARIOS[name]({ samples, env, nodeArgs: values['node-arg'], keep: values.keep }))
+  report(name, machine, await SCENARIOS[name]({ samples, env, nodeArgs: values['node-arg'], keep: values.keep, only: values.only }))
 }

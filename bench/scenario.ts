@@ -9,6 +9,8 @@ export interface ScenarioOptions {
   nodeArgs: string[]
   /** Leaves the temporary folder, for profiles. */
   keep: boolean
+  /** Text that the names of cases must have; empty: all of them. */
+  only: string
 }
 
 export type Scenario = (options: ScenarioOptions) => Promise<Outcome>

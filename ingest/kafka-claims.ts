@@ -3,7 +3,7 @@ import { acceptedTo, beginPosition, claimPosition, readPosition, type PartitionK
 import type { Pool } from '../engine/store/db.js'
 import type { PartitionBook } from './kafka-book.js'
 import type { KafkaClient, KafkaSettings } from './kafka-client.js'
-import type { HeldMessage } from './kafka-round.js'
+import type { HeldMessage } from './kafka-held.js'
 import type { Complaints, KafkaWatch } from './kafka-watch.js'
 import type { DoorLog } from './kafka.js'
 

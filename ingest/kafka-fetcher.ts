@@ -1,7 +1,7 @@
 import type { Message, LibrdKafkaError } from 'node-rdkafka'
 import type { PartitionBook } from './kafka-book.js'
 import type { KafkaClient } from './kafka-client.js'
-import type { HeldMessage } from './kafka-round.js'
+import { hold, type HeldMessage } from './kafka-held.js'
 import type { IngestPool } from './pool.js'
 
 export interface FetcherOptions {
@@ -17,9 +17,8 @@ export interface FetcherOptions {
   onPause: (paused: boolean) => void
 }
 
-/** What a message costs beside its value, key and headers: the objects around them. */
-const MESSAGE_COST = 400
-const FETCH_MESSAGES = 10_000
+/** Few enough for what the client makes of them to die young, in a young generation of 4 MB. */
+const FETCH_MESSAGES = 2000
 const FETCH_BYTES = 8 * 1024 * 1024
 /** Without a fetch for so long, partitions are paused and the client asked all the same: the group must hear of us. */
 const POLL_MS = 3000
@@ -42,17 +41,11 @@ export class KafkaFetcher {
     this.#options = options
   }
 
-  /** Notes what the messages of an answer cost. */
-  weigh(messages: Message[]): HeldMessage[] {
-    let cost = 0
-    const held = messages as (Message & { cost: number })[]
-    for (const message of held) {
-      // Held twice while it settles: as the client gave it, and as the worker has it.
-      message.cost = 2 * message.size + MESSAGE_COST
-      cost += message.cost
-    }
-    if (held.length > 0) this.#messageCost = Math.max(MESSAGE_COST, (this.#messageCost + cost / held.length) / 2)
-    return held as unknown as HeldMessage[]
+  /** Copies what an answer holds out of the client's objects, and notes what messages cost of late. */
+  hold(messages: readonly Message[]): HeldMessage[] {
+    const held = hold(messages)
+    if (held.length > 0) this.#messageCost = (this.#messageCost + held.reduce((cost, message) => cost + message.cost, 0) / held.length) / 2
+    return held
   }
 
   /** Keeps what the pool knows of our memory in step. @returns false while the bound does not leave room for what is held */

@@ -5,12 +5,13 @@ import type { KafkaClient, KafkaSettings } from './kafka-client.js'
 import { DeadLetterPublisher } from './kafka-dead.js'
 import { KafkaFetcher } from './kafka-fetcher.js'
 import { KafkaMetrics } from './kafka-metrics.js'
-import type { BatchOutcome, HeldMessage, MessageBatch } from './kafka-round.js'
+import type { HeldMessage } from './kafka-held.js'
+import type { BatchOutcome, MessageBatch } from './kafka-round.js'
 import { Rounds } from './kafka-rounds.js'
 import { Complaints, KafkaWatch } from './kafka-watch.js'
 import type { KafkaDoor, KafkaDoorOptions } from './kafka.js'
 
-const ROUND_MESSAGES = 20_000
+const ROUND_MESSAGES = 60_000
 /** Of what messages cost to hold, which is more than twice their length. */
 const ROUND_BYTES = 20 * 1024 * 1024
 const ROUND_AGE_MS = 40
@@ -158,7 +159,7 @@ export class KafkaLoop implements KafkaDoor {
       case 'fetched':
         this.#fetcher.isOpen = false
         if (event.messages.length > 0) this.#brokers.down = false
-        this.#book.add(this.#fetcher.weigh(event.messages), this.#now())
+        this.#book.add(this.#fetcher.hold(event.messages), this.#now())
         return
       case 'not-fetched':
         this.#fetcher.isOpen = false

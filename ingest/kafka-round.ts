@@ -2,18 +2,10 @@ import { acceptedRanges, passOver, partitionId, type AcceptedRange, type DeadLet
 import type { Pool } from '../engine/store/db.js'
 import { uuidv7 } from '../engine/uuid.js'
 import type { VersionSequence } from '../engine/versions.js'
-import { lastVersionOf, type Batch, type Held } from './kafka-book.js'
+import { lastVersionOf, type Batch } from './kafka-book.js'
+import { Gatherer, keyOf, valueOf, type Headers, type HeldMessage } from './kafka-held.js'
 import type { IngestPool } from './pool.js'
 import type { DeliveryAnswer, DeliveryTask, MessageFrames } from './task.js'
-
-/** A message as the client gives it, with what it costs to hold. */
-export interface HeldMessage extends Held {
-  readonly value: Buffer | null
-  readonly key: Buffer | string | null | undefined
-  /** Milliseconds; negative where the broker has none. */
-  readonly timestamp: number
-  readonly headers: readonly Record<string, Buffer | string>[] | undefined
-}
 
 export type MessageBatch = Batch<HeldMessage>
 
@@ -122,16 +114,16 @@ interface BatchPlan {
 async function planBatch(batch: MessageBatch, context: RoundContext): Promise<BatchPlan> {
   const parts = new Map<string, Part[]>()
   const letters: DeadLetter[] = []
-  let lastHead: Head | undefined
+  let lastHeaders: Headers | undefined
   let lastPart: Part | undefined
   let lastMark = ''
   for (const message of batch.messages) {
-    const head = readHead(message, context)
     // Messages that follow each other mostly say the same.
-    if (lastPart !== undefined && lastHead !== undefined && sameHead(head, lastHead)) {
+    if (lastPart !== undefined && message.headers === lastHeaders) {
       if (message.offset >= (batch.ahead[lastMark] ?? 0)) lastPart.messages.push(message)
       continue
     }
+    const head = readHead(message.headers, context)
     const utilityId = await context.utilityOf(head.utility)
     const fault = utilityId === undefined
       ? { code: 'unknown-utility', message: `There is no utility ${JSON.stringify(head.utility.slice(0, 60))}.` }
@@ -148,7 +140,7 @@ async function planBatch(batch: MessageBatch, context: RoundContext): Promise<Ba
     let part = list.find((p) => p.source === head.source && p.contentType === head.contentType)
     if (part === undefined) list.push(part = { source: head.source, contentType: head.contentType, messages: [] })
     part.messages.push(message)
-    lastHead = head
+    lastHeaders = message.headers
     lastPart = part
     lastMark = mark
   }
@@ -178,9 +170,9 @@ function keptVersion(message: HeldMessage, ranges: readonly AcceptedRange[]): nu
 
 interface Head { utility: string; source: string; contentType: string | null }
 
-function readHead(message: HeldMessage, context: RoundContext): Head {
+function readHead(headers: Headers, context: RoundContext): Head {
   const head: Head = { utility: context.defaultUtility, source: context.defaultSource, contentType: null }
-  for (const header of message.headers ?? []) {
+  for (const header of headers) {
     for (const name in header) {
       switch (name.toLowerCase()) {
         case 'utility':
@@ -196,10 +188,6 @@ function readHead(message: HeldMessage, context: RoundContext): Head {
     }
   }
   return head
-}
-
-function sameHead(a: Head, b: Head): boolean {
-  return a.utility === b.utility && a.source === b.source && a.contentType === b.contentType
 }
 
 function moveOf(plan: BatchPlan, mark: string, context: RoundContext): PositionMove {
@@ -264,35 +252,41 @@ function taskOf(part: Part, plan: BatchPlan, move: PositionMove, context: RoundC
   }
   let size = 0
   let keySize = 0
-  for (let i = 0; i < n; i++) {
-    size += messages[i].value?.length ?? 0
-    const { key } = messages[i]
-    if (key !== null && key !== undefined) keySize += Buffer.byteLength(key)
+  for (const { from, to, keyFrom, keyTo } of messages) {
+    size += to - from
+    keySize += keyTo - keyFrom
   }
   // An ArrayBuffer of its own, which can be transferred, and is not set to zero first.
   const bytes = Buffer.from(Buffer.allocUnsafeSlow(size).buffer, 0, size)
-  const keys = Buffer.alloc(keySize)
-  let lastHeaders: { of: Headers; text: [string, string][] } | undefined
+  const keys = Buffer.allocUnsafeSlow(keySize)
+  const values = new Gatherer(bytes)
+  const keyBytes = new Gatherer(keys)
+  let headersText: [string, string][] = []
   let end = 0
   let keyEnd = 0
   for (let i = 0; i < n; i++) {
     const message = messages[i]
-    if (message.value === null) frames.nulls.push(i)
-    else end += message.value.copy(bytes, end)
+    if (message.from < 0) frames.nulls.push(i)
+    else {
+      values.add(message.bytes, message.from, message.to)
+      end += message.to - message.from
+    }
     frames.ends[i] = end
     frames.offsets[i] = message.offset
     frames.versions[i] = plan.versionOf(message)
-    const { key } = message
-    if (key === null || key === undefined) frames.keyEnds[i] = -1
+    if (message.keyFrom < 0) frames.keyEnds[i] = -1
     else {
-      keyEnd += typeof key === 'string' ? keys.write(key, keyEnd) : key.copy(keys, keyEnd)
+      keyBytes.add(message.bytes, message.keyFrom, message.keyTo)
+      keyEnd += message.keyTo - message.keyFrom
       frames.keyEnds[i] = keyEnd
     }
-    if (message.headers === undefined || message.headers.length === 0) continue
+    if (message.headers.length === 0) continue
     // Most messages of a batch have the same headers: they cross to the worker once.
-    if (lastHeaders === undefined || !sameHeaders(message.headers, lastHeaders.of)) lastHeaders = { of: message.headers, text: headersOf(message) }
-    frames.headers.set(i, lastHeaders.text)
+    if (i === 0 || message.headers !== messages[i - 1].headers) headersText = headersOf(message.headers)
+    frames.headers.set(i, headersText)
   }
+  values.finish()
+  keyBytes.finish()
   frames.keys = keys
   return {
     deliveryId: uuidv7(context.now()), source: part.source, door: 'kafka', contentType: part.contentType, format: null, fileName: null,
@@ -301,31 +295,14 @@ function taskOf(part: Part, plan: BatchPlan, move: PositionMove, context: RoundC
   }
 }
 
-type Headers = NonNullable<HeldMessage['headers']>
-
-function sameHeaders(a: Headers, b: Headers): boolean {
-  if (a.length !== b.length) return false
-  for (let i = 0; i < a.length; i++) {
-    for (const name in a[i]) {
-      const one = a[i][name]
-      const other = b[i][name]
-      if (one === other) continue
-      if (typeof one === 'string' || !Buffer.isBuffer(other) || !one.equals(other)) return false
-    }
-  }
-  return true
-}
-
-function headersOf(message: HeldMessage): [string, string][] {
-  return (message.headers ?? []).flatMap((header) => Object.entries(header).map(([name, value]): [string, string] =>
+function headersOf(headers: Headers): [string, string][] {
+  return headers.flatMap((header) => Object.entries(header).map(([name, value]): [string, string] =>
     [name, (typeof value === 'string' ? Buffer.from(value) : value).toString('base64')]))
 }
 
 function letterOf(message: HeldMessage, context: RoundContext, fault: { code: string; message: string }): DeadLetter {
-  const { key } = message
   return {
     group: context.group, topic: context.topic, partition: message.partition, offset: message.offset,
-    key: key === null || key === undefined ? null : typeof key === 'string' ? Buffer.from(key) : key,
-    value: message.value, headers: headersOf(message), ...fault,
+    key: keyOf(message), value: valueOf(message), headers: headersOf(message.headers), ...fault,
   }
 }

@@ -3,7 +3,7 @@ import type { Pool } from '../engine/store/db.js'
 import type { PartitionBook } from './kafka-book.js'
 import type { KafkaClient, KafkaSettings } from './kafka-client.js'
 import type { KafkaGauges } from './kafka-metrics.js'
-import type { HeldMessage } from './kafka-round.js'
+import type { HeldMessage } from './kafka-held.js'
 import type { DoorLog } from './kafka.js'
 
 const SAY_MS = 30_000
