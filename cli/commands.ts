@@ -86,7 +86,7 @@ export async function registerCommand(settings: Settings, paths: readonly string
   } else if (files.length > 0) {
     await onDatabase(settings, async (database) => {
       const { utilityId } = await utilityOf(database, utility)
-      const options = { actor: 'cli', secrets: { secretKey: database.secretKey } }
+      const options = { actor: 'cli', now: new Date(), secrets: { secretKey: database.secretKey } }
       for (const f of files) {
         const records = parseRegistryBody(f.kind, basename(f.path), f.bytes)
         report(f.path, f.kind === 'accounts' ? await applyAccounts(database.pool, utilityId, records, options)
@@ -123,7 +123,7 @@ async function registerRates(settings: Settings, paths: readonly string[], utili
     if (client === null) {
       await onDatabase(settings, async (database) => {
         const { utilityId } = await utilityOf(database, utility)
-        await put((id, record) => putRate(database.pool, utilityId, id, record, 'cli'))
+        await put((id, record) => putRate(database.pool, utilityId, id, record, { actor: 'cli', now: new Date() }))
       })
     } else {
       await put(async (id, record) => {

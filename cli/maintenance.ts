@@ -19,8 +19,10 @@ export interface Maintenance {
 /**
  * Makes partitions ahead and applies the retention settings every hour, and settles reads that waited for a meter: at
  * once when this process registered it, and every half minute for what another one did.
+ *
+ * @param now the clock, epoch milliseconds
  */
-export function startMaintenance(settings: Settings, pool: Pool, storage: Storage, ingest: IngestPool | null, log: Logger): Maintenance {
+export function startMaintenance(settings: Settings, pool: Pool, storage: Storage, ingest: IngestPool | null, log: Logger, now: () => number): Maintenance {
   let stopped = false
   let chain: Promise<void> = Promise.resolve()
   const enqueue = (what: string, work: () => Promise<void>): void => {
@@ -37,7 +39,7 @@ export function startMaintenance(settings: Settings, pool: Pool, storage: Storag
   const sweep = (utilityId: number): void => {
     if (ingest === null) return
     enqueue('reads that waited for a meter could not be settled', async () => {
-      await ingest.replay({ utilityId, deliveryId: uuidv7(Date.now()), reason: null, source: null, meter: null, onlyRegistered: true })
+      await ingest.replay({ utilityId, deliveryId: uuidv7(now()), reason: null, source: null, meter: null, onlyRegistered: true })
     })
   }
   const sweepAll = (): void => enqueue('the quarantine could not be looked at', async () => {
@@ -49,8 +51,8 @@ export function startMaintenance(settings: Settings, pool: Pool, storage: Storag
     for (const { utility_id } of rows) sweep(utility_id)
   })
   const hourly = (): void => enqueue('maintenance failed', async () => {
-    await storage.makeAhead(Date.now())
-    await maintain(pool, storage, settings, Date.now())
+    await storage.makeAhead(now())
+    await maintain(pool, storage, settings, now())
   })
   hourly()
   if (ingest !== null) sweepAll()

@@ -72,14 +72,14 @@ async function startOn(
     files: new FileMetrics(metrics), now, stableMs: settings.watchStableSeconds * 1000, pollMs: settings.watchPollSeconds * 1000,
   })
   const validating = ingest === null ? null : startValidating(database.pool, ingest.pool, log)
-  const maintenance = startMaintenance(settings, database.pool, database.storage, ingest?.pool ?? null, log)
+  const maintenance = startMaintenance(settings, database.pool, database.storage, ingest?.pool ?? null, log, now)
   if (roles.has('notify')) {
     notifier = startNotifier(settings, database, log, metrics, () => publicUrl, now)
     judging = startJudging(database.pool, log, {
       secrets: { secretKey: database.secretKey }, settleS: settings.alertSettleHours * 3600, now }, wake)
   }
   const replica = openReplica(settings, database, log, metrics)
-  const look = roles.has('api') ? stateMetrics(metrics, database.pool, database.storage, log) : null
+  const look = roles.has('api') ? stateMetrics(metrics, database.pool, database.storage, log, now) : null
   const context: ApiContext = {
     pool: database.pool, readPool: replica?.source ?? database.pool, log, secretKey: database.secretKey, now, onMessages: wake,
     onMetersRegistered: maintenance.sweep,

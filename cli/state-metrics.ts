@@ -20,7 +20,7 @@ const PATIENCE_MS = 5000
  * answer, meterline_state_up says so and the old figures go.
  * @returns what to await before the registry is shown
  */
-export function stateMetrics(registry: Registry, pool: Pool, storage: Storage, log: Logger): () => Promise<void> {
+export function stateMetrics(registry: Registry, pool: Pool, storage: Storage, log: Logger, now: () => number): () => Promise<void> {
   const registers = [registry]
   const gauge = <T extends string>(name: string, help: string, labelNames: T[]): Gauge<T> => new Gauge({ name, help, labelNames, registers })
   const dataAge = gauge('meterline_data_age_seconds', 'Since the end of the newest read', ['utility'])
@@ -56,7 +56,7 @@ export function stateMetrics(registry: Registry, pool: Pool, storage: Storage, l
     for (const u of watch.utilities) {
       if (u.zone === null) continue
       const zone = getZone(u.zone)
-      const nowS = Date.now() / 1000
+      const nowS = now() / 1000
       const found = await inSnapshot(pool, (db) => completeness(db, zone, u.utilityId, newestDueDay(zone, nowS), null, nowS))
       // A utility of which nothing is expected is not complete: it is not there.
       if (found.expected === 0) continue

@@ -35,7 +35,9 @@ export interface RegistryChange {
  * Brings system load, change feed and alerts in line with a registry write; runs in its transaction, before the commit.
  * The exclusive registry lock keeps settling out.
  */
-export async function afterRegistryChange(db: Queryable, change: RegistryChange, secrets: NotifySecrets): Promise<void> {
+export async function afterRegistryChange(
+  db: Queryable, change: RegistryChange, { now, secrets }: { readonly now: Date; readonly secrets: NotifySecrets },
+): Promise<void> {
   const { rows } = await db.query<{ zone: string | null }>('select zone from utility where utility_id = $1', [change.utilityId])
   // Without a zone the utility has no reads yet.
   if (rows[0]?.zone == null) return
@@ -51,7 +53,6 @@ export async function afterRegistryChange(db: Queryable, change: RegistryChange,
     `select extract(epoch from min(version_from))::float8 as from_s from threshold
       where account_id = any($1::int[]) and deleted_at is null`, [intArray(accountIds)])
   if (since.from_s === null) return
-  const now = new Date()
   const fromDay = zone.dayOf(since.from_s)
   await reevaluateAccounts(db, { utilityId: change.utilityId, zone, accountIds, fromDay, now, deliveryId: null, secrets })
   await enqueueDue(db, change.utilityId, [{

@@ -22,7 +22,7 @@ const DAY = '2026-10-05T05:00:00Z'
 function replay(u: TestUtility, options: Partial<ReplayTask> = {}): Promise<Receipt> {
   return replayQuarantine(u.settler, db.pool, {
     kind: 'replay', utilityId: u.utilityId, deliveryId: uuidv7(u.clock.nowMs), reason: null, source: null, meter: null,
-    onlyRegistered: false, ...options })
+    onlyRegistered: false, ...options }, u.clock.nowMs)
 }
 
 it('settles what waited for its meter, with the qualities and versions that it came with', async () => {

@@ -27,7 +27,7 @@ interface Row {
  * that is refused again goes back into quarantine as a new row of the replay's delivery: the receipts add up.
  * @returns the sum of the replay's receipts; of several deliveries (one per source and batch) the last one's id
  */
-export async function replayQuarantine(settler: Settler, pool: Pool, task: ReplayTask): Promise<Receipt> {
+export async function replayQuarantine(settler: Settler, pool: Pool, task: ReplayTask, nowMs: number): Promise<Receipt> {
   let sum: Receipt | null = null
   let after = 0
   // Records that are refused again come back with higher ids than all that this replay began with.
@@ -37,7 +37,7 @@ export async function replayQuarantine(settler: Settler, pool: Pool, task: Repla
     if (rows.length === 0) break
     after = rows[rows.length - 1].quarantine_id
     for (const group of groups(rows)) {
-      const receipt = await settleRows(settler, pool, task, group)
+      const receipt = await settleRows(settler, pool, task, group, nowMs)
       if (receipt !== null) sum = sum === null ? receipt : add(sum, receipt)
     }
   }
@@ -75,7 +75,7 @@ function groups(rows: readonly Row[]): Row[][] {
   return [...byKey.values()]
 }
 
-async function settleRows(settler: Settler, pool: Pool, task: ReplayTask, rows: readonly Row[]): Promise<Receipt | null> {
+async function settleRows(settler: Settler, pool: Pool, task: ReplayTask, rows: readonly Row[], nowMs: number): Promise<Receipt | null> {
   const { rows: [source] } = await pool.query<{ settings: Partial<SourceSettings>; zone: string | null }>(
     'select s.settings, u.zone from source s join utility u using (utility_id) where s.source_id = $1', [rows[0].source_id])
   const settings = sourceSettings(source.settings)
@@ -90,11 +90,10 @@ async function settleRows(settler: Settler, pool: Pool, task: ReplayTask, rows: 
     return decoded
   }
   const ids = rows.map((r) => r.quarantine_id)
-  const now = Date.now()
   const submission: Submission = {
-    deliveryId: uuidv7(now), sourceId: rows[0].source_id, settings, kind: 'replay', door: 'quarantine',
+    deliveryId: uuidv7(nowMs), sourceId: rows[0].source_id, settings, kind: 'replay', door: 'quarantine',
     format: 'ndjson', history: rows[0].history, idempotencyKey: null, sha256: createHash('sha256').update(bytes).digest(),
-    bodySha256: null, bytes: bytes.length, version: now * 1000, versionStated: true, part: 1, final: true,
+    bodySha256: null, bytes: bytes.length, version: nowMs * 1000, versionStated: true, part: 1, final: true,
     decoded: decode(), redecode: decode, raw: (from, to) => bytes.subarray(from, to),
     after: async (client, deliveryNo) => {
       const { rowCount } = await client.query(

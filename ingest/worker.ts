@@ -76,7 +76,7 @@ export default async function run(task: WorkerTask): Promise<unknown> {
     case 'withdraw': {
       try {
         const receipt = task.kind === 'replay'
-          ? await replayQuarantine(worker.settler, worker.pool, task)
+          ? await replayQuarantine(worker.settler, worker.pool, task, worker.world.now())
           : task.kind === 'edit' ? await editFlagged(worker.pool, worker.settler, task, worker.world.now())
             : await withdrawDelivery(worker.pool, worker.world, task)
         return { deliveries: [{ receipt, error: null, rest: null, state: null, format: null }], decodeS: 0, settleS: 0, messages: true }

@@ -24,7 +24,7 @@ export function rateRoutes(app: FastifyInstance, context: ApiContext): void {
       params: Params, body: RateRecord, response: { 200: Rate, 201: Rate } },
   }, async (request, reply) => {
     const { utilityId, actor } = request.principal
-    const done = await putRate(context.pool, utilityId, request.params.id, request.body, actor)
+    const done = await putRate(context.pool, utilityId, request.params.id, request.body, { actor, now: new Date(context.now()) })
     const [rate] = await readRates(context.pool, utilityId, { id: request.params.id, limit: 1 })
     return reply.code(done === 'created' ? 201 : 200).send(rate)
   })

@@ -89,7 +89,7 @@ function typeOf(header: string | undefined): string {
 }
 
 function writer(context: ApiContext, principal: Principal): WriteOptions {
-  return { actor: principal.actor, secrets: { secretKey: context.secretKey } }
+  return { actor: principal.actor, now: new Date(context.now()), secrets: { secretKey: context.secretKey } }
 }
 
 async function writeMeters(context: ApiContext, principal: Principal, records: Parameters<typeof applyMeters>[2]): Promise<RegistryReceipt> {

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { writeAudit } from '../audit.js'
 import { ApiError } from '../problem.js'
+import type { WriteOptions } from '../registry/accounts.js'
 import { registryWrite } from '../registry/write.js'
 import type { Pool, Queryable } from '../store/db.js'
 import { enqueueDue } from '../thresholds/due.js'
@@ -33,7 +34,7 @@ export async function readRates(
  * @throws ApiError 422 `invalid-rate`
  */
 export async function putRate(
-  pool: Pool, utilityId: number, id: string, record: RateRecord, actor: string,
+  pool: Pool, utilityId: number, id: string, record: RateRecord, { actor, now }: Pick<WriteOptions, 'actor' | 'now'>,
 ): Promise<'created' | 'changed' | 'unchanged'> {
   checkVersions(record.versions)
   return registryWrite(pool, utilityId, async (client) => {
@@ -49,7 +50,7 @@ export async function putRate(
       `insert into rate_version (rate_id, from_day, body)
        select $1, (v->>'from')::date, v from jsonb_array_elements($2::jsonb) v
        on conflict (rate_id, from_day) do update set body = excluded.body, made_at = now()`, [rateId, JSON.stringify(fresh)])
-    if (fresh.length > 0) await judgeLater(client, utilityId, id, Math.min(...fresh.map((v) => dayNumber(v.from))))
+    if (fresh.length > 0) await judgeLater(client, utilityId, id, Math.min(...fresh.map((v) => dayNumber(v.from))), now)
     await writeAudit(client, {
       utilityId, actor, action: 'rate.write', subject: id, detail: { versions: fresh.map((v) => v.from) } })
     return { changed: true, result: before === undefined ? 'created' as const : 'changed' as const }
@@ -57,7 +58,7 @@ export async function putRate(
 }
 
 /** What depends on the rate is judged anew, for the periods that its thresholds judge. */
-async function judgeLater(db: Queryable, utilityId: number, rate: string, fromDay: number): Promise<void> {
+async function judgeLater(db: Queryable, utilityId: number, rate: string, fromDay: number, now: Date): Promise<void> {
   const { rows: [{ zone }] } = await db.query<{ zone: string | null }>('select zone from utility where utility_id = $1', [utilityId])
   if (zone === null) return
   const { rows } = await db.query<{ account_id: number; from_s: number }>(
@@ -67,7 +68,7 @@ async function judgeLater(db: Queryable, utilityId: number, rate: string, fromDa
         and exists (select from account_rate a where a.account_id = t.account_id and a.rate = $2)
       group by t.account_id order by t.account_id`, [utilityId, rate])
   if (rows.length === 0) return
-  const nowS = Date.now() / 1000
+  const nowS = now.getTime() / 1000
   const today = getZone(zone).dayOf(nowS)
   const since = Math.max(fromDay, getZone(zone).dayOf(rows.reduce((least, r) => Math.min(least, r.from_s), Infinity)))
   await enqueueDue(db, utilityId, [{

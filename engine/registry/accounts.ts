@@ -12,9 +12,10 @@ import type { RawRecord } from './records.js'
 import { checkAccount, type AccountRecord } from './schema.js'
 import { pieces, registryWrite } from './write.js'
 
-/** Who writes, for the audit list. */
+/** Who writes, for the audit list, and when. */
 export interface WriteOptions {
   readonly actor: string
+  readonly now: Date
   /** Seal the messages of alerts that the write raises or takes back. */
   readonly secrets: NotifySecrets
 }
@@ -62,7 +63,7 @@ export async function applyAccounts(
       utilityId, epoch, moves: [], roleChanges: [],
       // A new account has no reads yet; only the billing day and the rate move totals that alerts were judged by.
       accountIds: changed.filter((s) => s.before?.billing_day !== s.now?.billing_day || isRated(s)).map((s) => s.accountId ?? -1),
-    }, options.secrets)
+    }, options)
     const written = [...created, ...changed].map((s) => s.id)
     await writeAudit(client, {
       utilityId, actor: options.actor, action: 'accounts.write', subject: written.length === 1 ? written[0] : 'accounts',

@@ -55,7 +55,7 @@ export async function addBillingPeriods(
       [account.accountId, fresh.map((s) => s.start), fresh.map((s) => s.end)])
     await client.query('update account set epoch = $2 where account_id = $1', [account.accountId, epoch])
     await afterRegistryChange(client,
-      { utilityId: account.utilityId, epoch, moves: [], accountIds: [account.accountId], roleChanges: [] }, options.secrets)
+      { utilityId: account.utilityId, epoch, moves: [], accountIds: [account.accountId], roleChanges: [] }, options)
     await writeAudit(client, {
       utilityId: account.utilityId, actor: options.actor, action: 'billing-periods.add', subject: account.account,
       detail: { added: fresh.length },

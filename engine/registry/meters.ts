@@ -44,7 +44,7 @@ export async function applyMeters(
     const result: MetersResult = { receipt, newNames: created.length > 0 || changed.some(hasNewName) }
     if (created.length + changed.length === 0) return { changed: false, result }
     await writeMeters(client, { utilityId, epoch, created, changed, accounts: registry.accounts })
-    await afterRegistryChange(client, consequences(utilityId, epoch, changed, registry.accounts), options.secrets)
+    await afterRegistryChange(client, consequences(utilityId, epoch, changed, registry.accounts), options)
     const ids = [...created, ...changed].map((s) => s.id)
     await writeAudit(client, {
       utilityId, actor: options.actor, action: 'meters.write', subject: ids.length === 1 ? ids[0] : 'meters',

@@ -13,7 +13,7 @@ vi.mock('../registry-effects.js', () => ({ afterRegistryChange: vi.fn(() => Prom
 let db: TestDatabase
 let utilityId = 0
 let utilities = 0
-const by = { actor: 'test', secrets: { secretKey: Buffer.alloc(32, 7) } }
+const by = { actor: 'test', now: new Date('2026-11-20T12:00:00Z'), secrets: { secretKey: Buffer.alloc(32, 7) } }
 
 beforeAll(async () => {
   db = await testDatabase()

@@ -34,7 +34,7 @@ beforeEach(async () => {
 async function house(rate: RateVersionRecord | null, intervalS = 3600): Promise<{ accountId: number; account: string; meterId: number; channelId: number }> {
   const made = await f.account()
   if (rate !== null) {
-    await putRate(db.pool, f.utilityId, 'R', { versions: [rate] }, 'test')
+    await putRate(db.pool, f.utilityId, 'R', { versions: [rate] }, { actor: 'test', now: new Date(nowMs) })
     await writeAccountRates(db.pool, f.utilityId, [{ account: made.account, rate: { id: 'R', from: '2026-01-01' } }])
   }
   return { ...made, ...await f.meter(made.accountId, { intervalS }) }
@@ -83,8 +83,7 @@ describe('a period-cost threshold', () => {
     const id = await f.threshold(accountId, { kind: 'period-cost', limit: '24' })
     await f.block(channelId, DAY, hours(1000), { intervalS: 3600 })
     await settle(accountId, [DAY])
-    await putRate(db.pool, f.utilityId, 'R', { versions: [{ ...FLAT, fixed: [{ amount: 30 }] }] }, 'test')
-    nowMs = Date.now() + 1000
+    await putRate(db.pool, f.utilityId, 'R', { versions: [{ ...FLAT, fixed: [{ amount: 30 }] }] }, { actor: 'test', now: new Date(nowMs) })
     await sweep()
     expect(await alerts(id)).toMatchObject([{ state: 'raised', value: '32.4' }])
   })
