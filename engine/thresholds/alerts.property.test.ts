@@ -1,14 +1,13 @@
-import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { alertFixture, secrets, type AlertFixture } from '../../test/alert-fixture.js'
+import { expectTold, StepSender } from '../../test/alert-sender.js'
 import { takeAnyDay, testDatabase, type TestDatabase } from '../../test/database.js'
-import { beginHandOver, endAttempt, leaseMessages, type AttemptEnd, type LeasedMessage } from '../notify/outbox-store.js'
 import { inTransaction } from '../store/db.js'
 import { dayNumber } from '../time/text.js'
 import { evaluateThresholds } from './evaluate.js'
 
-const RUNS = Number(process.env.PROPERTY_RUNS ?? 40)
+const RUNS = Number(process.env.PROPERTY_RUNS ?? 20)
 const DAY = dayNumber('2026-03-07')
 const DAYS = 3
 const DAY_LIMIT = 20
@@ -54,81 +53,6 @@ const EXAMPLES: Event[][] = [
   [flip, ...handedOver, { do: 'crash' }, flip, ...handedOver, flip, { do: 'crash' }, flip],
 ]
 
-interface UnderWay {
-  message: LeasedMessage
-  lease: string
-  isHanded: boolean
-}
-
-/** A sender that is driven step by step, in the order in which the outbox does them. */
-class Sender {
-  readonly told: { key: string; purpose: string }[] = []
-  #underWay: UnderWay[] = []
-  readonly #now: () => Date
-
-  constructor(now: () => Date) {
-    this.#now = now
-  }
-
-  async lease(): Promise<number> {
-    const lease = randomUUID()
-    const messages = await leaseMessages(db.pool, lease, 10, this.#now(), this.#soon())
-    for (const message of messages) {
-      const next = { message, lease, isHanded: false }
-      if (message.waits) await this.#end(next, 'deferred', false)
-      else if (!message.is_due) await this.#end(next, 'withdrawn')
-      else this.#underWay.push(next)
-    }
-    return messages.length
-  }
-
-  async handOver(): Promise<void> {
-    for (const next of this.#underWay.filter((u) => !u.isHanded)) {
-      next.isHanded = await beginHandOver(db.pool, [next.message.message_id], next.lease, this.#now(), this.#soon())
-      if (next.isHanded) continue
-      this.#underWay = this.#underWay.filter((u) => u !== next)
-      await this.#end(next, 'withdrawn')
-    }
-  }
-
-  async end(state: 'sent' | 'unknown' | 'retry'): Promise<void> {
-    for (const next of this.#underWay.filter((u) => u.isHanded)) {
-      this.#underWay = this.#underWay.filter((u) => u !== next)
-      if (state !== 'retry') await this.#tell(next)
-      await this.#end(next, ({ retry: 'deferred', sent: 'accepted', unknown: 'uncertain' } as const)[state])
-    }
-  }
-
-  /** The process dies: what it had handed over may have arrived, the rest has not. */
-  async crash(): Promise<void> {
-    for (const next of this.#underWay) if (next.isHanded) await this.#tell(next)
-    this.#underWay = []
-  }
-
-  async drain(): Promise<void> {
-    do {
-      while (this.#underWay.length > 0) {
-        await this.handOver()
-        await this.end('sent')
-      }
-    } while (await this.lease() > 0)
-  }
-
-  async #tell({ message }: UnderWay): Promise<void> {
-    const { rows } = await db.pool.query<{ key: string; purpose: string }>(
-      `select alert_id || ' ' || contact_id as key, purpose from message where message_id = $1`, [message.message_id])
-    this.told.push(rows[0])
-  }
-
-  async #end(next: UnderWay, event: AttemptEnd['event'], isCounted = true): Promise<void> {
-    await endAttempt(db.pool, [next.message.message_id], next.lease, { event, nextAt: this.#now(), error: null, isCounted }, this.#now())
-  }
-
-  #soon(): Date {
-    return new Date(this.#now().getTime() + 60_000)
-  }
-}
-
 async function account(f: AlertFixture): Promise<{ accountId: number; channels: number[]; thresholds: Record<string, string> }> {
   const { accountId } = await f.account()
   const one = await f.meter(accountId, { intervalS: 3600 })
@@ -151,7 +75,7 @@ it('what stands is what a plain evaluation of the final data gives, and what was
     let clockMs = Date.parse('2026-03-08T02:58:00Z')
     const f = await alertFixture(db.pool)
     const a = await account(f)
-    const sender = new Sender(() => new Date(clockMs))
+    const sender = new StepSender(db.pool, () => new Date(clockMs))
     const levels = new Map<string, number>()
     const settle = async (meter: number, d: number, level: number | null): Promise<void> => {
       const day = DAY + d
@@ -171,23 +95,13 @@ it('what stands is what a plain evaluation of the final data gives, and what was
       const plain = dayTotals.flatMap((total, d) => total > DAY_LIMIT ? [`day ${DAY + d} ${total}`] : [])
       const periodTotal = dayTotals.reduce((x, y) => x + y, 0)
       if (periodTotal > PERIOD_LIMIT) plain.push(`period ${dayNumber('2026-03-01')} ${periodTotal}`)
-      const { rows: all } = await db.pool.query<{ alert_id: string; threshold_id: string; start_s: number; value: string; state: string; step: number }>(
-        `select alert_id, threshold_id, extract(epoch from period_start)::float8 as start_s, value, state, step from alert where account_id = $1`, [a.accountId])
+      const { rows: all } = await db.pool.query<{ threshold_id: string; start_s: number; value: string; state: string }>(
+        `select threshold_id, extract(epoch from period_start)::float8 as start_s, value, state from alert where account_id = $1`, [a.accountId])
       const standing = all.filter((r) => r.state === 'raised').map((r) =>
         `${r.threshold_id === a.thresholds.day ? 'day' : 'period'} ${f.zone.dayOf(r.start_s)} ${Number(r.value)}`)
       expect(standing.sort()).toEqual(plain.sort())
 
-      const { rows: left } = await db.pool.query(`select 1 from message where account_id = $1 and state in ('pending', 'sending')`, [a.accountId])
-      expect(left).toEqual([])
-      const contacts = await db.pool.query<{ contact_id: string }>('select contact_id from contact where account_id = $1', [a.accountId])
-      for (const { alert_id: id, state } of all) {
-        for (const { contact_id: contact } of contacts.rows) {
-          const told = sender.told.filter((t) => t.key === `${id} ${contact}`).map((t) => t.purpose)
-          // Alert and correction in turn, and the last word is what holds.
-          expect(told).toEqual(told.map((_, i) => i % 2 === 0 ? 'alert' : 'correction'))
-          expect(told.length % 2 === 1).toBe(state === 'raised')
-        }
-      }
+      await expectTold(db.pool, f.utilityId, sender)
     }
     for (const e of events) {
       clockMs += 2_000
@@ -213,7 +127,6 @@ it('what stands is what a plain evaluation of the final data gives, and what was
         case 'crash':
           await sender.crash()
           clockMs += 120_000
-          await db.pool.query(`update message set state = 'unknown' where state = 'sending' and handed_at is not null`)
           break
       }
     }
