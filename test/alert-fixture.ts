@@ -66,15 +66,7 @@ export async function alertFixture(pool: Pool, zoneName = 'America/Chicago'): Pr
       await pool.query('update account set thresholds = thresholds + 1 where account_id = $1', [accountId])
       return id
     },
-    async contact(accountId, { channel = 'email', state = 'active', address } = {}) {
-      const id = randomUUID()
-      const to = address ?? (channel === 'email' ? `m${id}@example.com` : '+15125550123')
-      await pool.query(
-        `insert into contact (contact_id, utility_id, account_id, channel, address_enc, address_hash, masked, state)
-         values ($1, $2, $3, $4, $5, $6, 'm***@example.com', $7)`,
-        [id, utilityId, accountId, channel, sealer.seal('address', id, to), sealer.hashAddress(utilityId, channel, to), state])
-      return id
-    },
+    contact: (accountId, options = {}) => addContact(pool, utilityId, accountId, options),
     async block(channelId, day, values, { intervalS = 900, exponent = -3, lane } = {}) {
       await pool.query('delete from channel_day where channel_id = $1 and day = $2', [channelId, dayText(day)])
       if (values.length === 0) return
@@ -88,4 +80,17 @@ export async function alertFixture(pool: Pool, zoneName = 'America/Chicago'): Pr
           present.length, estimated, values, lane ?? null])
     },
   }
+}
+
+/** Writes a contact; returns its id. */
+export async function addContact(
+  pool: Pool, utilityId: number, accountId: number, { channel = 'email', state = 'active', address }: { channel?: 'email' | 'sms'; state?: string; address?: string },
+): Promise<string> {
+  const id = randomUUID()
+  const to = address ?? (channel === 'email' ? `m${id}@example.com` : '+15125550123')
+  await pool.query(
+    `insert into contact (contact_id, utility_id, account_id, channel, address_enc, address_hash, masked, state)
+     values ($1, $2, $3, $4, $5, $6, 'm***@example.com', $7)`,
+    [id, utilityId, accountId, channel, sealer.seal('address', id, to), sealer.hashAddress(utilityId, channel, to), state])
+  return id
 }

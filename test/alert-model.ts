@@ -14,13 +14,28 @@ export interface PlainThreshold {
   limit: bigint
   /** Who served the account, and when. */
   served: readonly { meter: string; fromS: number; toS: number }[]
+  /** Of a time-of-use period: whether a read from one instant to another lies in it; all do where it is not given. */
+  counts?: (startS: number, intervalS: number) => boolean
+  /** low-usage, no-usage: of what; a day where it is not given. */
+  window?: 'day' | 'billing-period'
 }
 
 const FLOWS = { delivered: 1, received: 2, net: 3 } as const
 
-/** Standing alerts as `id start value`, value in billionths. @param spans local days or months to look at, [from, to) in seconds */
-export function standing(t: PlainThreshold, model: Model, days: readonly [number, number][], months: readonly [number, number][]): string[] {
-  const served = model.counting().filter((r) => t.served.some((a) => a.meter === r.meter && r.startS >= a.fromS && r.startS < a.toS))
+const SETTLE_S = 48 * 3600
+
+/**
+ * Standing alerts as `id start value`, value in billionths.
+ *
+ * @param days local days to look at, [from, to) in seconds
+ * @param months likewise billing periods
+ * @param nowS when it is asked: what waits for an end is not told before
+ */
+export function standing(
+  t: PlainThreshold, model: Model, days: readonly [number, number][], months: readonly [number, number][], nowS = Infinity,
+): string[] {
+  const served = model.counting().filter((r) => t.served.some((a) => a.meter === r.meter && r.startS >= a.fromS && r.startS < a.toS)
+    && t.counts?.(r.startS, r.intervalS) !== false)
   const of = (flow: number): ModelRead[] => served.filter((r) => r.flow === flow)
   const within = (reads: readonly ModelRead[], [from, to]: readonly [number, number]): ModelRead[] => reads.filter((r) => r.startS >= from && r.startS < to)
   const total = (reads: readonly ModelRead[]): bigint => reads.reduce((n, r) => n + r.nano, 0n)
@@ -77,23 +92,23 @@ export function standing(t: PlainThreshold, model: Model, days: readonly [number
       break
     case 'low-usage':
     case 'no-usage':
-      for (const day of days) {
-        const reads = within(of(FLOWS[t.flow]), day)
-        const [first] = reads
-        if (reads.length === 0 || reads.length < Math.floor((day[1] - day[0]) / first.intervalS)) continue
+      for (const span of t.window === 'billing-period' ? months : days) {
+        const reads = within(of(FLOWS[t.flow]), span)
+        if (reads.length === 0 || reads.length < slotsDue(t, reads[0], span, model.zone) || span[1] > nowS) continue
         const value = total(reads)
-        if (t.kind === 'low-usage' ? value < t.limit : value === 0n) found.push(`${t.id} ${day[0]} ${value}`)
+        if (t.kind === 'low-usage' ? value < t.limit : value === 0n) found.push(`${t.id} ${span[0]} ${value}`)
       }
       break
     case 'unusual':
       for (const day of days) {
         const kwh = (span: readonly [number, number]): number | null => {
           const reads = within(of(1), span)
-          return reads.length === 0 ? null : Number(total(reads)) / 1e9
+          return reads.length === 0 || reads.length < slotsDue(t, reads[0], span, model.zone) ? null : Number(total(reads)) / 1e9
         }
-        const today = kwh(day)
+        if (nowS < day[1] || kwh(day) === null && nowS < day[1] + SETTLE_S) continue
+        const today = Number(total(within(of(1), day))) / 1e9
         const before = Array.from({ length: 8 }, (_, i) => kwh(dayBefore(day, 7 * (i + 1), model.zone))).filter((v) => v !== null)
-        if (today === null || before.length < 4) continue
+        if (before.length < 4) continue
         const middle = medianOf(before)
         const mad = medianOf(before.map((v) => Math.abs(v - middle)))
         const level = Math.round(Math.max(1.3 * middle, middle + 3 * mad) * 1000) / 1000
@@ -102,6 +117,19 @@ export function standing(t: PlainThreshold, model: Model, days: readonly [number
       break
   }
   return found
+}
+
+/** How many reads of this length a span has, or those of them that count. */
+function slotsDue({ counts }: PlainThreshold, { startS, intervalS }: ModelRead, [from, to]: readonly [number, number], zone: Zone): number {
+  if (intervalS === 86_400) {
+    let n = 0
+    for (let s = from; s < to; s = zone.dayStart(zone.dayOf(s) + 1)) if (counts?.(s, intervalS) !== false) n++
+    return n
+  }
+  if (counts === undefined) return Math.floor((to - from) / intervalS)
+  let n = 0
+  for (let s = startS - Math.floor((startS - from) / intervalS) * intervalS; s < to; s += intervalS) if (counts(s, intervalS)) n++
+  return n
 }
 
 function medianOf(values: readonly number[]): number {

@@ -59,6 +59,16 @@ function periodAtInstant(body: RateVersionRecord, s: number, zone: Zone): string
 /** The period that a read lies in, second after second; undefined where it lies in several. */
 export function periodOfRead(body: RateVersionRecord, startS: number, endS: number, zone: Zone): string | undefined {
   if ((body.touPeriods ?? []).length === 0) return body.otherPeriod ?? 'off-peak'
+  const known = asked.get(body) ?? new Map<string, string | undefined>()
+  asked.set(body, known)
+  const key = `${startS} ${endS} ${zone.name}`
+  if (!known.has(key)) known.set(key, nameOver(body, startS, endS, zone))
+  return known.get(key)
+}
+
+const asked = new WeakMap<RateVersionRecord, Map<string, string | undefined>>()
+
+function nameOver(body: RateVersionRecord, startS: number, endS: number, zone: Zone): string | undefined {
   const names = new Set<string>()
   for (let s = startS; s < endS; s += 900) names.add(periodAtInstant(body, s, zone))
   return names.size === 1 ? [...names][0] : undefined

@@ -63,7 +63,7 @@ export interface TestUtility {
   account(options?: { billingDay?: number }): Promise<{ accountId: number; account: string }>
   meter(options?: MeterOptions): Promise<string>
   source(settings?: Partial<SourceSettings>): Promise<TestSource>
-  threshold(accountId: number, options: { kind?: string; flow?: FlowName; limit: string | null; meter?: string; params?: object }): Promise<string>
+  threshold(accountId: number, options: { kind?: string; flow?: FlowName; limit: string | null; meter?: string; params?: object; touPeriod?: string }): Promise<string>
   submission(blocks: readonly PlainBlock[], options?: SettleOptions): Submission
   /** Settles one delivery and returns its receipt. @throws what the settler answered otherwise */
   settle(blocks: readonly PlainBlock[], options?: SettleOptions): Promise<Receipt>
@@ -133,13 +133,13 @@ export async function testUtility(pool: Pool, zoneName = 'America/Chicago'): Pro
       })
       return id
     },
-    async threshold(accountId, { kind = 'day-usage', flow = 'delivered', limit, meter, params = {} }) {
+    async threshold(accountId, { kind = 'day-usage', flow = 'delivered', limit, meter, params = {}, touPeriod }) {
       const id = randomUUID()
       await registryWrite(pool, utilityId, async (client, epoch) => {
         await client.query(
-          `insert into threshold (threshold_id, utility_id, account_id, kind, meter_id, limit_value, flow, params, version_from)
-           values ($1, $2, $3, $4, $5, $6, $7, $8, 'epoch')`,
-          [id, utilityId, accountId, kind, meter === undefined ? null : ids.get(meter), limit, Flow[flow], params])
+          `insert into threshold (threshold_id, utility_id, account_id, kind, meter_id, limit_value, flow, params, tou_period, version_from)
+           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'epoch')`,
+          [id, utilityId, accountId, kind, meter === undefined ? null : ids.get(meter), limit, Flow[flow], params, touPeriod ?? null])
         await client.query('update account set thresholds = thresholds + 1, epoch = $2 where account_id = $1', [accountId, epoch])
       })
       return id

@@ -67,6 +67,8 @@ describe('a bill', () => {
     expect(() => checkVersions([tou])).toThrow(ApiError)
     const whole: RateVersionRecord = { ...tou, seasons: [{ name: 'summer', from: '06-01', to: '09-30' }, { name: 'winter', from: '10-01', to: '05-31' }],
       energy: [...tou.energy.slice(0, 2), { season: 'winter', tiers: [{ price: 0.1 }] }] }
+    // Seasons that fill the year leave no day to price outside of them.
+    expect(() => checkVersions([whole])).not.toThrow()
     const made = parts('2026-09-16', '2026-10-16', whole)
     expect(made.map((p) => [p.season, p.endDay - p.startDay])).toEqual([['summer', 15], ['winter', 15]])
     expect(lines(billOf(made, [[q('40', '0', '8.4'), q('200', '0', '3')], [q('20', '0', '5'), q('100', '0', '9')]], -2))).toEqual([

@@ -106,7 +106,7 @@ function checkVersion(version: RateVersionRecord, at: string): void {
     if ((tier.upTo === undefined) !== (k === tiers.length - 1)) throw invalid(where, 'Every tier but the last has an upper bound.')
     if (k > 0 && tier.upTo !== undefined && tier.upTo <= tiers[k - 1].upTo!) throw invalid(where, 'Tiers ascend.')
   }))
-  for (const season of [undefined, ...seasons]) {
+  for (const season of hasDaysOutside(version.seasons ?? []) ? [undefined, ...seasons] : seasons) {
     for (const period of periods) {
       const prices = version.energy.filter((e) => (e.season ?? season) === season && (e.touPeriod ?? period) === period).length
       if (prices !== 1) {
@@ -114,6 +114,15 @@ function checkVersion(version: RateVersionRecord, at: string): void {
       }
     }
   }
+}
+
+/** True where some day of the year, 29 February included, is in no season. */
+function hasDaysOutside(seasons: readonly { from: string; to: string }[]): boolean {
+  for (let day = Date.UTC(2024, 0, 1); day < Date.UTC(2025, 0, 1); day += 86_400_000) {
+    const at = new Date(day).toISOString().slice(5, 10)
+    if (!seasons.some(({ from, to }) => from <= to ? from <= at && at <= to : from <= at || at <= to)) return true
+  }
+  return false
 }
 
 function invalid(at: string, message: string): ApiError {
