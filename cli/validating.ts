@@ -7,7 +7,11 @@ import type { IngestPool } from '../ingest/pool.js'
 /** Every ten seconds, between the pushes: flags may wait, acknowledgements may not. */
 const SCHEDULE = '5-59/10 * * * * *'
 
-/** Validates what changed and fills what lacks, in the workers, on a schedule; several processes may do so at once. */
+/**
+ * Validates what changed and fills what lacks, in the workers, on a schedule; several processes may do so at once. While
+ * pushes are settled it takes one short turn each time and leaves the rest to the lull that follows: judged beside them,
+ * day blocks settled at half their rate (bench `http-day-blocks`).
+ */
 export function startValidating(pool: Pool, ingest: IngestPool, log: Logger): { stop: () => Promise<void> } {
   let running: Promise<void> = Promise.resolve()
   let stopping = false
@@ -23,7 +27,7 @@ export function startValidating(pool: Pool, ingest: IngestPool, log: Logger): { 
     for (const utilityId of await utilitiesToValidate(pool)) {
       for (let more = true; more && !stopping;) {
         const turn = await ingest.vee(utilityId)
-        more = turn.more
+        more = turn.more && !ingest.isSettling
         if (turn.flagged + turn.estimated > 0) log.info({ judged: turn.judged, flagged: turn.flagged, estimated: turn.estimated }, 'days validated')
       }
     }

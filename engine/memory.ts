@@ -25,13 +25,18 @@ export function collectGarbage(): void {
 }
 
 /**
- * Collects this thread's garbage once it has been idle for a moment. A thread that waits allocates nothing, so V8 would
- * keep what the last body left beside what the next one needs in the next thread.
+ * Collects this thread's garbage once it has been idle for a moment, and after a large body at once. A thread that waits
+ * allocates nothing, so V8 would keep what the last body left beside what the next one needs in the next thread.
  * @param bytes of the bodies it has just settled
  */
 export function collectWhenIdle(bytes: number): void {
   settled += bytes
   if (settled < WORTH_BYTES) return
+  if (bytes >= WORTH_BYTES) {
+    // Not from here: the caller holds the body still.
+    setImmediate(collectGarbage)
+    return
+  }
   if (idle === undefined) idle = setTimeout(collectGarbage, IDLE_MS).unref()
   else idle.refresh()
 }

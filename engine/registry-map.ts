@@ -28,8 +28,9 @@ export interface MeterRef {
   /** Only `main` meters count in the utility's load and in accounts' totals. */
   isMain: boolean
   multiplier: number
-  assignments: Assignment[]
-  channels: ChannelRef[]
+  // Made anew by what adds to them: push() leaves room for 16 more in each of a fleet's lists.
+  assignments: readonly Assignment[]
+  channels: readonly ChannelRef[]
 }
 
 interface MeterRow {
@@ -67,7 +68,8 @@ export class RegistryMap {
   readonly #byName = new Map<string, MeterRef>()
   readonly #byId = new Map<number, MeterRef>()
   readonly #aliasesOf = new Map<number, string[]>()
-  readonly #metersOf = new Map<number, Set<MeterRef>>()
+  /** By account. Most accounts have one meter, and a set of one in each would be a tenth of the map. */
+  readonly #metersOf = new Map<number, readonly MeterRef[]>()
   readonly #watched = new Map<number, AccountWatch>()
 
   constructor(utilityId: number) {
@@ -122,10 +124,9 @@ export class RegistryMap {
     for (const row of meters.rows) this.#putMeter(row)
     for (const row of assignments.rows) {
       const meter = this.#byId.get(row.meter_id)!
-      meter.assignments.push({ accountId: row.account_id, fromS: row.from_s, toS: row.to_s ?? Infinity })
-      const meters = this.#metersOf.get(row.account_id)
-      if (meters === undefined) this.#metersOf.set(row.account_id, new Set([meter]))
-      else meters.add(meter)
+      meter.assignments = [...meter.assignments, { accountId: row.account_id, fromS: row.from_s, toS: row.to_s ?? Infinity }]
+      const meters = this.#metersOf.get(row.account_id) ?? []
+      if (!meters.includes(meter)) this.#metersOf.set(row.account_id, [...meters, meter])
     }
     for (const row of channels.rows) this.addChannel(row.meter_id, row.channel_id, row.flow, row.interval_s, row.quantity)
     for (const [accountId, watch] of watches) {
@@ -143,7 +144,7 @@ export class RegistryMap {
     let channel = meter.channels.find((c) => isChannel(c, flow, intervalS, quantity))
     if (channel === undefined) {
       channel = { channelId, meter, quantity, flow, intervalS }
-      meter.channels.push(channel)
+      meter.channels = [...meter.channels, channel]
     }
     channel.channelId = channelId
     return channel
@@ -152,7 +153,8 @@ export class RegistryMap {
   #putMeter(row: MeterRow): void {
     const known = this.#byId.get(row.meter_id)
     // An alias that moved may belong to a meter that was put before this one.
-    for (const name of this.#aliasesOf.get(row.meter_id) ?? []) if (this.#byName.get(name) === known) this.#byName.delete(name)
+    const before = known === undefined ? [] : [known.id, ...this.#aliasesOf.get(row.meter_id) ?? []]
+    for (const name of before) if (this.#byName.get(name) === known) this.#byName.delete(name)
     const meter: MeterRef = known ?? {
       meterId: row.meter_id, id: row.id, isMain: true, multiplier: 1, assignments: [], channels: [] }
     meter.id = row.id
@@ -160,9 +162,9 @@ export class RegistryMap {
     meter.multiplier = Number(row.multiplier)
     meter.assignments = []
     this.#byId.set(row.meter_id, meter)
-    const names = [row.id, ...row.aliases]
-    for (const name of names) this.#byName.set(name, meter)
-    this.#aliasesOf.set(row.meter_id, names)
+    for (const name of [row.id, ...row.aliases]) this.#byName.set(name, meter)
+    if (row.aliases.length > 0) this.#aliasesOf.set(row.meter_id, row.aliases)
+    else this.#aliasesOf.delete(row.meter_id)
   }
 }
 

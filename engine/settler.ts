@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { commitGroup, RegisterMeters, type CommitWorld, type SettleOutcome, type Submission } from './commit.js'
+import { commitGroup } from './commit.js'
+import { RegisterMeters, type CommitWorld, type SettleOutcome, type Submission } from './submission.js'
 import { databaseTrouble } from './database-trouble.js'
 import { beginRegistryWrite, impatient, inTransaction, isRetryable, isUnavailable, onConnection, type Pool } from './store/db.js'
 import { readReceipt } from './store/deliveries.js'

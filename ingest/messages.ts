@@ -1,4 +1,4 @@
-import type { KafkaBatch } from '../engine/commit.js'
+import type { KafkaBatch } from '../engine/submission.js'
 import type { MeterEvent } from '../engine/events.js'
 import { BodyError, type RecordProblem } from '../engine/problem.js'
 import type { QuantityCode } from '../engine/quantity.js'

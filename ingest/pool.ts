@@ -81,6 +81,11 @@ export class IngestPool {
     return this.#queue.length
   }
 
+  /** True while pushes are being settled or wait for it. */
+  get isSettling(): boolean {
+    return this.#running > 0 || this.#queue.length > 0
+  }
+
   /** The code of the 503 that the database's state gave the last push, and when; null once a push has settled since. */
   get trouble(): { code: string; atMs: number } | null {
     return this.#trouble

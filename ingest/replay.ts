@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Submission } from '../engine/commit.js'
+import type { Submission } from '../engine/submission.js'
 import { ApiError } from '../engine/problem.js'
 import type { Receipt } from '../engine/receipt.js'
 import type { Settler } from '../engine/settler.js'

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { workerData } from 'piscina'
-import type { CommitWorld, DecodedBody, Submission } from '../engine/commit.js'
+import type { CommitWorld, DecodedBody, Submission } from '../engine/submission.js'
 import { databaseTrouble } from '../engine/database-trouble.js'
 import { editFlagged } from '../engine/estimate/edit.js'
 import { veeTurn } from '../engine/estimate/turn.js'
@@ -31,6 +31,9 @@ interface Worker {
   settler: Settler
   world: CommitWorld
 }
+
+/** What a judged channel-day leaves behind as garbage, about: its stored block as text and as arrays. */
+const JUDGED_BYTES = 2048
 
 let starting: Promise<Worker> | undefined
 
@@ -67,6 +70,7 @@ export default async function run(task: WorkerTask): Promise<unknown> {
     case 'vee':
       try {
         const vee = await veeTurn(worker.pool, worker.settler, task.utilityId, worker.world.now())
+        collectWhenIdle(vee.judged * JUDGED_BYTES)
         return { deliveries: [], decodeS: 0, settleS: 0, messages: vee.estimated > 0, vee }
       } catch (err) {
         return answerAll(task, errorAnswer(err))

@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
-import type { CommitWorld, DecodedBody, Submission } from '../engine/commit.js'
+import type { CommitWorld, DecodedBody, Submission } from '../engine/submission.js'
 import type { RecordProblem } from '../engine/problem.js'
 import { Quantity, type QuantityName } from '../engine/quantity.js'
 import { Flow, MISSING, Quality, ReadBatchBuilder, type FlowName, type QualityName, type ReadBatch } from '../engine/read-batch.js'

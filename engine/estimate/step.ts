@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Submission } from '../commit.js'
+import type { Submission } from '../submission.js'
 import { Quality, ReadBatchBuilder, type FlowCode } from '../read-batch.js'
 import { sourceSettings } from '../source-settings.js'
 import type { Settler } from '../settler.js'
