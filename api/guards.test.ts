@@ -75,7 +75,10 @@ describe('utilities', () => {
     const made = await put({ zone: 'America/Denver', name: 'West REC', links: { home: 'https://west.example' }, languages: ['en', 'es'] })
     expect([made.statusCode, made.json()]).toEqual([201, {
       utility: 'west', zone: 'America/Denver', currency: 'USD', name: 'West REC', phone: null, links: { home: 'https://west.example' },
-      languages: ['en', 'es'], holdsReads: false }])
+      languages: ['en', 'es'], alertOnEstimates: false, holdsReads: false }])
+    expect((await put({ alertOnEstimates: true })).json()).toMatchObject({ alertOnEstimates: true, name: 'West REC' })
+    expect((await put({ phone: null })).json()).toMatchObject({ alertOnEstimates: true })
+    expect((await put({ alertOnEstimates: 'yes' })).statusCode).toBe(422)
     expect((await put({ zone: 'Mars/Base' })).json()).toMatchObject({ status: 422, code: 'unknown-zone', at: '/zone' })
     expect((await put({ zone: 'America/Boise', name: null })).json()).toMatchObject({ zone: 'America/Boise', name: null })
     await db.pool.query("update utility set holds_reads = true where id = 'west'")

@@ -1,6 +1,7 @@
 import { writeAudit } from './audit.js'
 import { ApiError } from './problem.js'
 import { beginRegistryWrite, inTransaction, type Pool, type Queryable } from './store/db.js'
+import { judgeAllLater } from './thresholds/due.js'
 import { getZone } from './time/zone.js'
 
 /** A utility as answers show it. */
@@ -13,6 +14,8 @@ export interface UtilityRecord {
   readonly phone: string | null
   readonly links: Record<string, string>
   readonly languages: string[]
+  /** Estimates that the engine made may raise alerts. */
+  readonly alertOnEstimates: boolean
   readonly holdsReads: boolean
 }
 
@@ -24,10 +27,11 @@ export interface UtilityPatch {
   readonly phone?: string | null
   readonly links?: Record<string, string> | null
   readonly languages?: string[]
+  readonly alertOnEstimates?: boolean
 }
 
 const COLUMNS = `utility_id as "utilityId", id as utility, zone, currency, name, phone, links, languages,
-  holds_reads as "holdsReads"`
+  alert_on_estimates as "alertOnEstimates", holds_reads as "holdsReads"`
 
 /** The utility of this public id. */
 export async function findUtility(db: Queryable, id: string): Promise<UtilityRecord | undefined> {
@@ -47,11 +51,12 @@ export function checkZone(zone: string, at = '/zone'): void {
 }
 
 /**
- * Makes the utility or changes it. A zone is frozen once reads are held: stored days were cut by it.
+ * Makes the utility or changes it. A zone is frozen once reads are held: stored days were cut by it. Where estimates begin to
+ * raise alerts, or cease to, all that thresholds judge is judged anew by the schedule.
  * @throws ApiError 409 `zone-frozen`, 422 `unknown-zone`
  */
 export async function putUtility(
-  pool: Pool, id: string, patch: UtilityPatch, actor: string,
+  pool: Pool, id: string, patch: UtilityPatch, { actor, now }: { readonly actor: string; readonly now: Date },
 ): Promise<{ created: boolean; record: UtilityRecord }> {
   if (typeof patch.zone === 'string') checkZone(patch.zone)
   return inTransaction(pool, async (client) => {
@@ -63,11 +68,14 @@ export async function putUtility(
     const zone = patch.zone === undefined ? before.zone : patch.zone
     if (zone !== before.zone) await changeZone(client, before.utilityId, zone)
     await client.query(
-      `update utility set currency = $2, name = $3, phone = $4, links = $5, languages = $6 where utility_id = $1`,
+      `update utility set currency = $2, name = $3, phone = $4, links = $5, languages = $6, alert_on_estimates = $7 where utility_id = $1`,
       [before.utilityId, patch.currency ?? before.currency, patch.name === undefined ? before.name : patch.name,
         patch.phone === undefined ? before.phone : patch.phone,
         JSON.stringify(patch.links === undefined ? before.links : patch.links ?? {}),
-        patch.languages ?? before.languages])
+        patch.languages ?? before.languages, patch.alertOnEstimates ?? before.alertOnEstimates])
+    if ((patch.alertOnEstimates ?? before.alertOnEstimates) !== before.alertOnEstimates && zone !== null) {
+      await judgeAllLater(client, before.utilityId, getZone(zone), now)
+    }
     await writeAudit(client, {
       utilityId: before.utilityId, actor, action: created ? 'utility.create' : 'utility.change', subject: id,
       detail: { members: Object.keys(patch), ...(zone === before.zone ? {} : { zone }) },
@@ -88,7 +96,7 @@ export async function ensureUtility(
   const found = await findUtility(pool, id)
   const zone = options.zone ?? undefined
   if (found !== undefined && (zone === undefined || zone === found.zone)) return found
-  const { record } = await putUtility(pool, id, zone === undefined ? {} : { zone }, 'cli')
+  const { record } = await putUtility(pool, id, zone === undefined ? {} : { zone }, { actor: 'cli', now: new Date() })
   return record
 }
 

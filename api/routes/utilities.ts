@@ -13,6 +13,7 @@ const Utility = Type.Object({
   phone: nullable(Type.String()),
   links: Type.Record(Type.String(), Type.String()),
   languages: Type.Array(Type.String()),
+  alertOnEstimates: Type.Boolean({ description: 'Whether estimates that the engine made may raise alerts.' }),
   holdsReads: Type.Boolean({ description: 'From then on the zone is frozen.' }),
 })
 
@@ -25,6 +26,7 @@ const UtilityBody = Type.Object({
   phone: optional(text(50)),
   links: optional(Type.Record(Type.String({ pattern: '^[^\\u0000\\ud800-\\udfff]{1,50}$' }), Link, { additionalProperties: false })),
   languages: Type.Optional(Type.Array(Type.String({ pattern: '^[a-z]{2,3}(-[A-Za-z0-9]+)*$' }), { minItems: 1, maxItems: 20 })),
+  alertOnEstimates: Type.Optional(Type.Boolean({ description: 'Estimates that the engine made may raise alerts; false' })),
 })
 
 const Params = Type.Object({ id: Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$' }) })
@@ -39,7 +41,8 @@ export function utilityRoutes(app: FastifyInstance, context: ApiContext): void {
       params: Params, body: UtilityBody, response: { 200: Utility, 201: Utility },
     },
   }, async (request, reply) => {
-    const { created, record } = await putUtility(context.pool, request.params.id, request.body, request.principal.actor)
+    const { created, record } = await putUtility(context.pool, request.params.id, request.body, {
+      actor: request.principal.actor, now: new Date(context.now()) })
     return reply.code(created ? 201 : 200).send(view(record))
   })
 

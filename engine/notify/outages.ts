@@ -55,11 +55,15 @@ async function openOutages(db: Queryable, now: Date): Promise<void> {
      on conflict (meter_id, down_at) do nothing`, [now, STALE_S])
 }
 
+/** Of whatever state: one that nobody was told of, and that never ended, would hide every later one of its meter. */
 async function closeOutages(db: Queryable): Promise<void> {
   await db.query(
-    `update outage o set up_at = (select min(e.at) from meter_event e
-                                   where e.utility_id = o.utility_id and e.meter_id = o.meter_id and e.kind = 'power-up' and e.at > o.down_at)
-      where o.state in ('waiting', 'told') and o.up_at is null`)
+    `update outage o set up_at = ended.at
+       from (select p.outage_id, min(e.at) as at
+               from outage p
+               join meter_event e on e.utility_id = p.utility_id and e.meter_id = p.meter_id and e.kind = 'power-up' and e.at > p.down_at
+              where p.up_at is null group by p.outage_id) ended
+      where o.outage_id = ended.outage_id`)
 }
 
 async function dueOutages(db: Queryable, nowS: number, debounceS: number): Promise<Due[]> {

@@ -103,8 +103,17 @@ describe('maintenance', () => {
         [meter_id, account_id, state, down, up])
       await db.pool.query("insert into meter_event (utility_id, meter, meter_id, kind, at, source) values (1, 'M1', $1, 'power-down', $2, 's')", [meter_id, down])
     }
+    await db.pool.query(`insert into notice (notice_id, utility_id, idempotency_key, body_hash, category, template, params, audience, accounts, messages, actor, created_at)
+      select gen_random_uuid(), 1, key, '', 'service', 'general', '{}', '{}', 1, 1, 'k', at
+        from (values ('old', '2026-09-29T12:00Z'::timestamptz), ('unsent', '2026-09-29T12:00Z'), ('fresh', '2026-10-01T12:00Z')) n(key, at)`)
+    await db.pool.query(`insert into message (message_id, utility_id, notice_id, purpose, channel, body_enc, state, created_at)
+      select gen_random_uuid(), 1, notice_id, 'notice', 'email', '', 'pending', created_at from notice where idempotency_key = 'unsent'`)
+    await db.pool.query(`insert into dead_letter (consumer_group, topic, kafka_partition, message_offset, code, message, at)
+      values ('g', 't', 0, 1, 'c', 'm', '2026-09-29T12:00Z'), ('g', 't', 0, 2, 'c', 'm', '2026-10-01T12:00Z')`)
     const told: RetentionSettings = { ...FOREVER, retentionMessages: { days: 15 } }
-    expect((await maintain(db.pool, storage, told, NOW)).deleted).toMatchObject({ webhook_delivery: 2, sms_inbound: 1 })
+    expect((await maintain(db.pool, storage, told, NOW)).deleted).toMatchObject({ webhook_delivery: 2, sms_inbound: 1, notice: 1 })
+    expect((await db.pool.query('select idempotency_key from notice order by 1')).rows).toEqual([{ idempotency_key: 'fresh' }, { idempotency_key: 'unsent' }])
+    expect((await maintain(db.pool, storage, { ...FOREVER, retentionQuarantine: { days: 15 } }, NOW)).deleted).toMatchObject({ dead_letter: 1 })
     expect((await db.pool.query('select state, count(*)::int as n from webhook_delivery group by 1 order by 1')).rows)
       .toEqual([{ state: 'failed', n: 1 }, { state: 'pending', n: 2 }, { state: 'sending', n: 2 }, { state: 'sent', n: 1 }])
     expect((await db.pool.query('select sid from sms_inbound')).rows).toEqual([{ sid: 'SM2' }])
@@ -115,6 +124,8 @@ describe('maintenance', () => {
     // One that is not over stays, and so does one that reaches into a month whose reads are kept.
     expect((await db.pool.query('select state, up_at is null as open from outage order by down_at')).rows)
       .toEqual([{ state: 'over', open: false }, { state: 'told', open: true }, { state: 'over', open: false }])
+    // A key may be repeated for 14 days, however short the messages are kept.
+    expect((await maintain(db.pool, storage, { ...FOREVER, retentionMessages: { days: 1 } }, NOW)).deleted).toMatchObject({ notice: 0, sms_inbound: 1 })
   })
 
   test('the horizon waits for a settling transaction that still goes by the old one', async () => {

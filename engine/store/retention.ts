@@ -55,13 +55,19 @@ export async function maintain(pool: Pool, storage: Storage, settings: Retention
       result.deleted.register_revision = await prune(pool, 'register_revision', 'settled_at < $1', horizonInstant(settings.retentionRevisions, now))
     }
     if (settings.retentionQuarantine !== null) {
-      result.deleted.quarantine = await prune(pool, 'quarantine', 'at < $1', horizonInstant(settings.retentionQuarantine, now))
+      const before = horizonInstant(settings.retentionQuarantine, now)
+      result.deleted.quarantine = await prune(pool, 'quarantine', 'at < $1', before)
+      // Kafka messages whose dead topic could not be reached all that time: what they hold stood in quarantine as long.
+      result.deleted.dead_letter = await prune(pool, 'dead_letter', 'at < $1', before)
     }
     if (settings.retentionMessages !== null) {
       const before = horizonInstant(settings.retentionMessages, now)
       // What is still to be sent stays, however long its gateway or receiver has been down.
       result.deleted.message = await prune(pool, 'message', "created_at < $1 and state not in ('pending', 'sending')", before)
       result.deleted.webhook_delivery = await prune(pool, 'webhook_delivery', "created_at < $1 and state not in ('pending', 'sending')", before)
+      // A notice stays as long as its Idempotency-Key may be repeated and anything of it is still to be sent.
+      result.deleted.notice = await prune(pool, 'notice',
+        'created_at < $1 and not exists (select from message m where m.notice_id = notice.notice_id)', before < feedStart ? before : feedStart)
       result.deleted.sms_inbound = await prune(pool, 'sms_inbound', 'at < $1', before)
     }
     return result

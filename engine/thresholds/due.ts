@@ -2,6 +2,7 @@ import { groupBy } from '../group-by.js'
 import { intArray } from '../store/blocks.js'
 import type { Queryable } from '../store/db.js'
 import { dayNumber, dayText } from '../time/text.js'
+import type { Zone } from '../time/zone.js'
 
 /** Accounts whose thresholds are to be judged on the local days [fromDay, toDay) at or after dueS, epoch seconds. */
 export interface Due {
@@ -34,6 +35,18 @@ export async function enqueueDue(db: Queryable, utilityId: number, due: readonly
          as d(due_s, from_day, to_day, every_kind, history, accounts)`,
     [utilityId, rows.map(({ d }) => d.dueS), rows.map(({ d }) => dayText(d.fromDay)), rows.map(({ d }) => dayText(d.toDay)),
       rows.map(({ d }) => d.everyKind), rows.map(({ d }) => d.history), rows.map(({ accounts }) => intArray(accounts))])
+}
+
+/** Leaves all that the utility's thresholds judge to the schedule, from the first of them on. */
+export async function judgeAllLater(db: Queryable, utilityId: number, zone: Zone, now: Date): Promise<void> {
+  const { rows } = await db.query<{ account_id: number; from_s: number }>(
+    `select account_id, extract(epoch from min(version_from))::float8 as from_s from threshold
+      where utility_id = $1 and deleted_at is null group by account_id order by account_id`, [utilityId])
+  if (rows.length === 0) return
+  const nowS = now.getTime() / 1000
+  await enqueueDue(db, utilityId, [{
+    fromDay: zone.dayOf(rows.reduce((least, r) => Math.min(least, r.from_s), nowS)), toDay: zone.dayOf(nowS) + 1, dueS: nowS,
+    everyKind: true, history: false, accountIds: rows.map((r) => r.account_id) }])
 }
 
 /** Puts what waits for the same instant, and for the same days, into one. */

@@ -4,6 +4,7 @@ import { takeAnyDay, testDatabase, type TestDatabase } from '../../test/database
 import { inTransaction } from '../store/db.js'
 import { dayNumber } from '../time/text.js'
 import { getZone } from '../time/zone.js'
+import { putUtility } from '../utilities.js'
 import { enqueueDue } from './due.js'
 import { evaluateThresholds } from './evaluate.js'
 import { periodsOf } from './kinds.js'
@@ -259,8 +260,17 @@ describe('estimates', () => {
     await settle(accountId, [DAY])
     expect(await alerts(id)).toMatchObject([{ state: 'raised', value: '24' }])
     await f.block(channelId, DAY + 1, hours(1000), { intervalS: 3600, lane: new Array<number>(24).fill(engineMade) })
-    await db.pool.query('update utility set alert_on_estimates = true where utility_id = $1', [f.utilityId])
     await settle(accountId, [DAY + 1])
+    expect(await alerts(id)).toMatchObject([{ value: '24' }])
+    // What is held is judged anew when the utility changes its mind, without new reads.
+    const { rows: [{ id: utility }] } = await db.pool.query<{ id: string }>('select id from utility where utility_id = $1', [f.utilityId])
+    const say = async (alertOnEstimates: boolean): Promise<void> => {
+      await putUtility(db.pool, utility, { alertOnEstimates }, { actor: 'test', now: new Date(nowMs) })
+      await sweep()
+    }
+    await say(true)
     expect(await alerts(id)).toMatchObject([{ value: '24' }, { value: '24', state: 'raised' }])
+    await say(false)
+    expect(await alerts(id)).toMatchObject([{ state: 'raised' }, { value: '0', state: 'retracted' }])
   })
 })

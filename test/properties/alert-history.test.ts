@@ -280,4 +280,4 @@ it('costs, projections, time-of-use hours, low, no and unusual usage stand as th
     await sender.drain()
     await expectTold(f.db.pool, u.utilityId, sender)
   }), { numRuns: RUNS })
-}, TIMEOUT_MS + RUNS * 6000)
+}, TIMEOUT_MS + RUNS * 15_000)
