@@ -26,7 +26,12 @@ const Summary = Type.Object({
   }),
   dataThrough: nullable(Type.String()),
   expectedThrough: Type.String(),
-  projection: Type.Null(),
+  projection: nullable(Type.Object({
+    value: Type.Number(), low: Type.Number(), high: Type.Number(),
+    through: Type.String({ description: 'End of the last complete day; later days are projected.' }),
+    toDate: Type.Number(), daysProjected: Type.Integer(),
+    basedOnDays: Type.Integer({ description: 'Complete days of the last four weeks.' }),
+  }, { description: 'Delivered kWh of the running period, with a range; null where fewer than 7 of the last 28 days are complete.' })),
 })
 
 const SummariesBody = Type.Object({
@@ -38,7 +43,7 @@ export function summaryRoutes(app: FastifyInstance, context: ApiContext): void {
   app.get<{ Params: { account: string } }>('/v1/accounts/:account/summary', {
     config: { roles: USAGE_READERS, member: true },
     schema: {
-      operationId: 'getAccountSummary', tags: ['usage'], summary: 'Period to date, today, yesterday, a year ago',
+      operationId: 'getAccountSummary', tags: ['usage'], summary: 'Period to date and projected, today, yesterday, a year ago',
       params: Type.Object({ account: Type.String() }), response: { 200: Summary },
     },
   }, async (request, reply) => {

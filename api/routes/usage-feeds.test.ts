@@ -71,7 +71,9 @@ describe('summaries', () => {
         start: '2025-11-01T00:00:00-05:00', total: { delivered: 2020 }, reason: null,
         toDate: { end: '2025-11-10T00:00:00-06:00', total: { delivered: 868 } },
       },
-      dataThrough: '2026-11-10T02:00:00-06:00', expectedThrough: '2026-11-10T00:00:00-06:00', projection: null,
+      dataThrough: '2026-11-10T02:00:00-06:00', expectedThrough: '2026-11-10T00:00:00-06:00',
+      // Nine days, of 48 kWh but for the Sunday of 25 hours; then 15 working days of 48 and 6 of weekends, of 48.667 (48 to 49).
+      projection: { value: 1446, low: 1442, high: 1448, toDate: 434, through: '2026-11-10T00:00:00-06:00', daysProjected: 21, basedOnDays: 9 },
     })
     const other = await home()
     const many = await server.call(h.key, 'POST', '/v1/summaries', { accounts: [h.account, 'nobody', other.account] })
@@ -80,11 +82,25 @@ describe('summaries', () => {
     expect(own.json()).toMatchObject({ items: [summary], notFound: ['a9'] })
   })
 
+  it('project the period from complete days alone, never from those of whoever was served before', async () => {
+    const h = await home('2026-11-04T00:00:00-06:00')
+    await h.fixture.settle(h.channel, { startS: h.dayS('2026-10-10'), values: fill(96 * 25 + 4, 9000) }, NOW)
+    await h.fixture.settle(h.channel, { startS: h.dayS('2026-11-04'), values: fill(96 * 6, 500) }, NOW)
+    // Six complete days say nothing; a seventh in the time before is somebody else's.
+    expect(await h.get(`/v1/accounts/${h.account}/summary`)).toMatchObject({ yesterday: { missing: 0 }, projection: null })
+    const g = await home()
+    await g.fixture.settle(g.channel, { startS: g.dayS('2026-10-20'), values: fill(96 * 20 + 4, 500) }, NOW)
+    await g.fixture.settle(g.channel, { startS: g.dayS('2026-11-09'), values: fill(90, 500) }, NOW)
+    // Yesterday lacks reads: it is projected like the days to come.
+    expect(await g.get(`/v1/accounts/${g.account}/summary`)).toMatchObject({
+      projection: { through: '2026-11-09T00:00:00-06:00', toDate: 386, daysProjected: 22, basedOnDays: 20 } })
+  })
+
   it('tell nothing of a year in which somebody else was served', async () => {
     const h = await home('2026-02-01T12:00:00-06:00')
     await h.fixture.settle(h.channel, { startS: h.dayS('2025-11-01'), values: fill(96) }, NOW)
     expect(await h.get(`/v1/accounts/${h.account}/summary`)).toMatchObject({
-      period: { total: { delivered: null } }, lastYear: { total: null, toDate: null, reason: 'outside-occupancy' }, dataThrough: null })
+      period: { total: { delivered: null } }, lastYear: { total: null, toDate: null, reason: 'outside-occupancy' }, dataThrough: null, projection: null })
   })
 })
 

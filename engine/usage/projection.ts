@@ -78,7 +78,7 @@ export function projectUsage(period: DaySpan, throughDay: number, past: readonly
   let toDate = 0
   for (const p of past) if (p.day >= period.startDay && p.day < period.endDay && p.day <= throughDay) toDate += p.kwh
   let [value, low, high] = [toDate, toDate, toDate]
-  for (let day = throughDay + 1; day < period.endDay; day++) {
+  for (let day = Math.max(period.startDay, throughDay + 1); day < period.endDay; day++) {
     const outlook = found.outlook(day)
     value += outlook.value
     low += outlook.low

@@ -12,6 +12,7 @@ import { comparedRange, isCovered } from './range.js'
 import { loadSegments, type Segment, type TimeWindow } from './segments.js'
 import { slotDaysOf } from './slots.js'
 import { groupsOf, loadSpan, type Group, type Span } from './span.js'
+import { LOOK_BACK_DAYS, projectUsage, type PastDay } from './projection.js'
 import { addTally, emptyTally, tallyPeriods, type Tally } from './tally.js'
 import { differenceOf, type Totals } from './usage.js'
 
@@ -46,8 +47,23 @@ export interface SummaryAnswer {
   }
   dataThrough: string | null
   expectedThrough: string
-  /** Projections are not computed yet. */
-  projection: null
+  /** What the delivered energy of the running period comes to; null where too few of the account's days are complete. */
+  projection: ProjectionAnswer | null
+}
+
+/** Energy in kWh; the rest of the period is taken to be like the own days of the same kind (`projection.ts`). */
+export interface ProjectionAnswer {
+  value: number
+  /** The range if the rest is like the middle half of those days. */
+  low: number
+  high: number
+  /** End of the last complete day; days after it are projected. */
+  through: string
+  /** Held up to there. */
+  toDate: number
+  daysProjected: number
+  /** Complete days of the last four weeks that it rests on. */
+  basedOnDays: number
 }
 
 interface Work {
@@ -84,6 +100,8 @@ export async function summarise(
   const recent = work.map((w) => recentBuckets(w.period, today, zone))
   const recentSpan = await loadFor(db, zone, dueS, work.map((w, i) => ({ segments: w.segments, buckets: recent[i] })))
   const oldSpan = await loadFor(db, zone, dueS, work.map((w) => ({ segments: w.segments, buckets: w.lastYear ?? [] })))
+  const days = work.map((w) => dailyBuckets(w.period, today, zone))
+  const daySpan = await loadFor(db, zone, dueS, work.map((w, i) => ({ segments: w.segments, buckets: days[i] })))
   const newest = await newestHeld(db, zone, work.flatMap((w) => w.segments), nowS, null)
   let seen = 0
   return work.map((w, i) => {
@@ -99,7 +117,7 @@ export async function summarise(
       lastYear: lastYearAnswer(w, oldSpan, zone),
       dataThrough: dataThrough === null ? null : instantText(dataThrough, zone),
       expectedThrough: instantText(dueS, zone),
-      projection: null,
+      projection: projectionAnswer(w, days[i], daySpan, zone),
     }
   })
 }
@@ -108,6 +126,30 @@ export async function summarise(
 function recentBuckets(period: DaySpan, today: number, zone: Zone): Bucket[] {
   const days = (fromDay: number, toDay: number): Bucket => ({ startS: zone.dayStart(fromDay), endS: zone.dayStart(toDay) })
   return [days(period.startDay, period.endDay), days(today - 1, today), days(today, today + 1)]
+}
+
+/** Each day of the weeks that a projection looks at and of the running period, up to yesterday. */
+function dailyBuckets(period: DaySpan, today: number, zone: Zone): Bucket[] {
+  const first = Math.min(period.startDay, today - LOOK_BACK_DAYS)
+  return Array.from({ length: today - first }, (_, i) => ({ startS: zone.dayStart(first + i), endS: zone.dayStart(first + i + 1) }))
+}
+
+function projectionAnswer({ segments, period }: Work, buckets: readonly Bucket[], span: Span, zone: Zone): ProjectionAnswer | null {
+  const delivered = segments.filter((s) => s.flow === Flow.delivered)
+  const past = buckets.map((bucket): PastDay => {
+    const tally = tallyFlows(delivered, bucket, span).get(Flow.delivered)
+    return {
+      day: zone.dayOf(bucket.startS), kwh: tally === undefined ? 0 : Number(tally.sum.text()),
+      isComplete: tally !== undefined && tally.expected > 0 && tally.present >= tally.expected }
+  })
+  const through = past.findLast((p) => p.isComplete)?.day
+  if (through === undefined) return null
+  const found = projectUsage(period, through, past)
+  if (found === null) return null
+  const { value, low, high, toDate, days, basedOn } = found
+  return {
+    value, low, high, toDate, through: instantText(zone.dayStart(through + 1), zone), daysProjected: Math.min(days, period.endDay - period.startDay),
+    basedOnDays: basedOn }
 }
 
 function lastYearOf(period: DaySpan, zone: Zone, cycle: BillingCycle): { fromS: number; toS: number } {
