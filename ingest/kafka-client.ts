@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events'
 import type * as RdKafka from 'node-rdkafka'
 import type { ConsumerGlobalConfig, KafkaConsumer, LibrdKafkaError, Message, Metadata, Producer, ProducerGlobalConfig } from 'node-rdkafka'
 
@@ -63,8 +64,8 @@ export interface KafkaClient {
 export interface KafkaEvents {
   onAssign: (partitions: number[]) => void
   onRevoke: (partitions: number[]) => void
-  /** What the client says of its connections; it goes on trying. */
-  onError: (err: LibrdKafkaError) => void
+  /** What the client says of its connections; it goes on trying. `isDown` where it has none left. */
+  onError: (err: LibrdKafkaError, isDown: boolean) => void
 }
 
 const CONNECT_MS = 10_000
@@ -75,9 +76,12 @@ const FETCH_MS = 100
 /** librdkafka's error codes. */
 const ASSIGN = -175
 const REVOKE = -174
-export const ALL_BROKERS_DOWN = -187
-const CREDENTIAL_CODES = new Set([-169, 31, 33, 34, 58])
-const TLS_CODE = -181
+const ALL_BROKERS_DOWN = -187
+/** What the client's log says of a connection that failed. */
+const CREDENTIALS = /SASL|authentication/i
+const TLS = /SSL|TLS|certificate/i
+const RIGHTS = /authorization failed/i
+const MET = 20
 /** The group's broker is being found: load in progress, not available, not (yet) the coordinator. */
 const COORDINATOR_CODES = new Set([14, 15, 16])
 
@@ -145,7 +149,7 @@ export async function openKafkaClient(settings: KafkaSettings, events: KafkaEven
       const partitions = assignment.filter((a) => a.topic === topic).map((a) => a.partition)
       if (err.code === ASSIGN) events.onAssign(partitions)
       else if (err.code === REVOKE) events.onRevoke(partitions)
-      else events.onError(err)
+      else events.onError(err, false)
     },
   }
   let consumer: KafkaConsumer
@@ -155,13 +159,12 @@ export async function openKafkaClient(settings: KafkaSettings, events: KafkaEven
   } catch (err) {
     throw new KafkaRefusal('settings', `The Kafka client does not take its settings: ${err instanceof Error ? err.message : String(err)}`)
   }
-  const met: LibrdKafkaError[] = []
-  const note = (err: LibrdKafkaError): void => void met.push(err)
-  consumer.on('event.error', note)
+  const met: string[] = []
+  const listened = listen(consumer, met)
   try {
     const metadata = await connect(consumer, topic, settings, met)
     checkTopic(metadata, topic, settings)
-    await checkGroup(consumer, topic, settings)
+    await checkGroup(consumer, topic, settings, met)
   } catch (err) {
     await new Promise<void>((done) => {
       if (consumer.isConnected()) consumer.disconnect(() => done())
@@ -169,8 +172,8 @@ export async function openKafkaClient(settings: KafkaSettings, events: KafkaEven
     })
     throw err
   }
-  consumer.off('event.error', note)
-  consumer.on('event.error', events.onError)
+  listened()
+  consumer.on('event.error', (err) => events.onError(err, isAllBrokersDown(err)))
   consumer.setDefaultConsumeTimeout(FETCH_MS)
   consumer.subscribe([topic])
   return clientOf(consumer, topic)
@@ -191,8 +194,8 @@ export async function openKafkaProducer(settings: KafkaSettings): Promise<Produc
   } catch (err) {
     throw new KafkaRefusal('settings', `The Kafka client does not take its settings: ${err instanceof Error ? err.message : String(err)}`)
   }
-  const met: LibrdKafkaError[] = []
-  producer.on('event.error', (err) => void met.push(err))
+  const met: string[] = []
+  listen(producer, met)
   try {
     checkTopic(await connect(producer, settings.kafkaTopic, settings, met), settings.kafkaTopic, settings)
   } catch (err) {
@@ -206,7 +209,7 @@ export async function openKafkaProducer(settings: KafkaSettings): Promise<Produc
   return producer
 }
 
-function connect(client: KafkaConsumer | Producer, topic: string, settings: KafkaSettings, met: readonly LibrdKafkaError[]): Promise<Metadata> {
+function connect(client: KafkaConsumer | Producer, topic: string, settings: KafkaSettings, met: readonly string[]): Promise<Metadata> {
   return new Promise((resolve, reject) => {
     client.connect({ topic, allTopics: false, timeout: CONNECT_MS }, (err: LibrdKafkaError | null, metadata: Metadata) => {
       if (err === null || err === undefined) resolve(metadata)
@@ -215,25 +218,45 @@ function connect(client: KafkaConsumer | Producer, topic: string, settings: Kafk
   })
 }
 
-function refusalOf(err: LibrdKafkaError, settings: KafkaSettings, met: readonly LibrdKafkaError[]): KafkaRefusal {
+function refusalOf(err: LibrdKafkaError, settings: KafkaSettings, met: readonly string[]): KafkaRefusal {
   const brokers = settings.kafkaBrokers.join(', ')
-  const all = [...met, err]
-  const credential = all.find((e) => CREDENTIAL_CODES.has(e.code))
+  const all = [...met, plain(err)]
+  const credential = all.find((text) => CREDENTIALS.test(text))
   if (credential !== undefined) {
-    return new KafkaRefusal('credentials', `Kafka at ${brokers} refuses the credentials (${plain(credential)}): check KAFKA_SASL_USERNAME, ` +
-      'KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM')
+    return new KafkaRefusal('credentials', `Kafka at ${brokers} refuses the credentials (${credential}): check KAFKA_SASL_USERNAME, ` +
+      'KAFKA_SASL_PASSWORD, KAFKA_SASL_MECHANISM and KAFKA_SECURITY_PROTOCOL')
   }
-  const tls = all.find((e) => e.code === TLS_CODE)
+  const tls = all.find((text) => TLS.test(text))
   if (tls !== undefined) {
-    return new KafkaRefusal('credentials', `Kafka at ${brokers} and the TLS settings do not agree (${plain(tls)}): check KAFKA_SECURITY_PROTOCOL and KAFKA_SSL_*`)
+    return new KafkaRefusal('credentials', `Kafka at ${brokers} and the TLS settings do not agree (${tls}): check KAFKA_SECURITY_PROTOCOL and KAFKA_SSL_*`)
   }
-  const told = met.find((e) => e.code !== ALL_BROKERS_DOWN) ?? err
-  return new KafkaRefusal('broker', `No Kafka broker answers at ${brokers} (${plain(told)}): check KAFKA_BROKERS and KAFKA_SECURITY_PROTOCOL, and that a broker runs there`)
+  return new KafkaRefusal('broker', `No Kafka broker answers at ${brokers} (${all[0]}): check KAFKA_BROKERS and KAFKA_SECURITY_PROTOCOL, and that a broker runs there`)
 }
 
 /** A client's error without what it may quote of the configuration. */
 function plain(err: LibrdKafkaError): string {
   return err.message.split('\n')[0].slice(0, 200)
+}
+
+/** Collects why connections fail: of its log, because the client's events tell neither code nor reason. */
+function listen(client: Pick<EventEmitter, 'on' | 'off'>, met: string[]): () => void {
+  const onLog = ({ fac, message }: { fac: string; message: string }): void => {
+    if (fac === 'FAIL' && met.length < MET) met.push(message.replace(/^(\[thrd:[^\]]*\]: )?(\S+: )?/, '').replace(/ \(after [^)]*\)$/, '').slice(0, 200))
+  }
+  const onError = (err: LibrdKafkaError): void => {
+    if (RIGHTS.test(err.message)) met.push(plain(err))
+  }
+  client.on('event.log', onLog)
+  client.on('event.error', onError)
+  return () => {
+    client.off('event.log', onLog)
+    client.off('event.error', onError)
+  }
+}
+
+/** node-rdkafka gives events the code -1 and the error's text in small letters. */
+function isAllBrokersDown(err: LibrdKafkaError): boolean {
+  return err.code === ALL_BROKERS_DOWN || err.message.toLowerCase().includes('all broker connections are down')
 }
 
 function checkTopic(metadata: Metadata, topic: string, settings: KafkaSettings): void {
@@ -243,7 +266,7 @@ function checkTopic(metadata: Metadata, topic: string, settings: KafkaSettings):
     `${settings.kafkaSaslUsername ?? 'this client'}: make it, or check KAFKA_TOPIC and the broker's access rules`)
 }
 
-async function checkGroup(consumer: KafkaConsumer, topic: string, settings: KafkaSettings): Promise<void> {
+async function checkGroup(consumer: KafkaConsumer, topic: string, settings: KafkaSettings, met: readonly string[]): Promise<void> {
   for (const began = Date.now(); ;) {
     const err = await new Promise<LibrdKafkaError | null>((resolve) => {
       consumer.committed([{ topic, partition: 0 }], CONNECT_MS, (fault: LibrdKafkaError | null | undefined) => resolve(fault ?? null))
@@ -252,7 +275,7 @@ async function checkGroup(consumer: KafkaConsumer, topic: string, settings: Kafk
     // A broker that has just started says so for some seconds.
     if (!COORDINATOR_CODES.has(err.code) || Date.now() - began > GROUP_MS) {
       throw new KafkaRefusal('group',
-        `Kafka does not let this client into the group ${settings.kafkaGroup} (${plain(err)}): check KAFKA_GROUP and the broker's access rules`)
+        `Kafka does not let this client into the group ${settings.kafkaGroup} (${met.find((text) => RIGHTS.test(text)) ?? plain(err)}): check KAFKA_GROUP and the broker's access rules`)
     }
     await new Promise((resolve) => setTimeout(resolve, GROUP_RETRY_MS))
   }

@@ -1,7 +1,7 @@
 import type { Registry } from 'prom-client'
 import type { Pool } from '../engine/store/db.js'
 import type { VersionSequence } from '../engine/versions.js'
-import { ALL_BROKERS_DOWN, openKafkaClient, type KafkaSettings } from './kafka-client.js'
+import { openKafkaClient, type KafkaSettings } from './kafka-client.js'
 import { KafkaLoop, type KafkaEvent } from './kafka-loop.js'
 import { Complaints } from './kafka-watch.js'
 import type { IngestPool } from './pool.js'
@@ -51,9 +51,9 @@ export async function openKafkaDoor(options: KafkaDoorOptions): Promise<KafkaDoo
   const client = await openKafkaClient(options.settings, {
     onAssign: (partitions) => enqueue({ kind: 'assign', partitions }),
     onRevoke: (partitions) => enqueue({ kind: 'revoke', partitions }),
-    onError: (err) => {
-      if (err.code === ALL_BROKERS_DOWN) brokers.down = true
-      complaints.warn(`client ${err.code}`, { code: err.code, reason: err.message }, 'Kafka: the client cannot do its work and goes on trying')
+    onError: (err, isDown) => {
+      if (isDown) brokers.down = true
+      complaints.warn(`client ${err.message}`, { code: err.code, reason: err.message }, 'Kafka: the client cannot do its work and goes on trying')
     },
   })
   const door = new KafkaLoop(options, client, events, brokers)
