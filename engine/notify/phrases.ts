@@ -16,6 +16,10 @@ export interface AlertWords {
   readonly inPeriod: string
   /** `since Oct 1`. */
   readonly sinceShort: string
+  /** Of what may be judged by the day or by the billing period: `on October 1, 2026`, `on Oct 1`, `in a day`. */
+  readonly when: string
+  readonly whenShort: string
+  readonly per: string
   /** `from 5:00 PM to 6:00 PM on October 1, 2026`, and without the day. */
   readonly inHour: string
   readonly inHourShort: string
@@ -57,6 +61,9 @@ export interface Phrases {
   onDay(day: string): string
   fromTo(from: string, to: string): string
   since(day: string): string
+  inBillingPeriod(fromTo: string): string
+  readonly perDay: string
+  readonly perBillingPeriod: string
   readonly verbs: Readonly<Record<'delivered' | 'received' | 'net', { verb: string; noun: string }>>
   readonly kinds: Readonly<Record<AlertKind, KindWords>>
   readonly notices: Readonly<Record<NoticeTemplate, { subject(w: NoticeWords): string; body(w: NoticeWords): string; short(w: NoticeWords): string }>>

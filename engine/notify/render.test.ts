@@ -39,23 +39,44 @@ You get this because this address was confirmed for usage alerts of Lakeside Ele
 
 Stop usage alerts to this address: https://coop.example/u/token
 `)
-    expect(v.sms).toBe('Lake cabin: 61.204 kWh used on Oct 1, limit 60. Passed Oct 1, 6:45 PM. 75/76 reads. Reply STOP to end.')
+    expect(v.sms).toBe('Lakeside Electric: Lake cabin: 61.204 kWh used on Oct 1, limit 60. Passed Oct 1, 6:45 PM. 75/76 reads. Reply STOP to end.')
   })
 
   it('says what a correction took back', () => {
     const v = view(correctionContent({ ...snapshot, value: '9.6', kind: 'period-usage', period: { startDay: day, endDay: day + 31 } }))
     expect(v.subject).toBe('Correction for Lake cabin: not above 60 kWh in a billing period')
     expect(plainText(v)).toContain('in the billing period from October 1, 2026 to October 31, 2026')
-    expect(v.sms).toBe('Lake cabin: correction: 9.6 kWh used since Oct 1, not above your limit 60. Reply STOP to end.')
+    expect(v.sms).toBe('Lakeside Electric: Lake cabin: correction: 9.6 kWh used since Oct 1, not above your limit 60. Reply STOP to end.')
   })
 
   it('is written in the contact\'s language, and in English where there are no words for it', () => {
     const v = view(alertContent(snapshot), 'es-MX')
     expect(v.subject).toBe('Lake cabin: más de 60 kWh en un día')
     expect(v.paragraphs[0]).toBe('Lake cabin usó más de 60 kWh el 1 de octubre de 2026.')
-    expect(v.sms).toBe('Lake cabin: uso 61.204 kWh el 1 oct, limite 60. Pasado 1 oct, 6:45 PM. 75/76 lecturas. Responda STOP para terminar.')
+    expect(v.sms).toBe('Lakeside Electric: Lake cabin: uso 61.204 kWh el 1 oct, limite 60. Pasado 1 oct, 6:45 PM. 75/76 lecturas. Responda STOP para terminar.')
     expect(mailHtml(v, null)).toContain('<html lang="es-US">')
     expect(view(alertContent(snapshot), 'vi').subject).toBe('Lake cabin: more than 60 kWh in a day')
+  })
+
+  it('of low usage says whether it was a day or a billing period', () => {
+    const low = { ...snapshot, kind: 'low-usage', limit: '100', value: '80', crossedAtS: null } as const
+    expect(view(alertContent(low)).paragraphs[0]).toBe('Lake cabin used less than 100 kWh on October 1, 2026.')
+    const period = view(alertContent({ ...low, period: { startDay: day, endDay: day + 31 } }))
+    expect(period.subject).toBe('Lake cabin: less than 100 kWh in a billing period')
+    expect(period.paragraphs[0]).toBe('Lake cabin used less than 100 kWh in the billing period from October 1, 2026 to October 31, 2026.')
+    expect(period.sms).toBe('Lakeside Electric: Lake cabin: only 80 kWh used since Oct 1, low limit 100 kWh. 75/76 reads. Reply STOP to end.')
+    expect(view(correctionContent({ ...low, kind: 'no-usage', period: { startDay: day, endDay: day + 31 } }), 'es').subject)
+      .toBe('Corrección para Lake cabin: hubo uso desde el 1 oct')
+  })
+
+  it('names the utility in mail and text, with its phone and its links', () => {
+    for (const language of languages) {
+      for (const content of [alertContent(snapshot), correctionContent(snapshot)]) {
+        const v = view(content, language)
+        for (const text of [plainText(v), mailHtml(v, null)]) for (const part of ['Lakeside Electric', '555-0100', 'https://coop.example/usage']) expect(text).toContain(part)
+        expect(v.sms.startsWith('Lakeside Electric: ')).toBe(true)
+      }
+    }
   })
 
   it('writes money in the form of its currency, and hours by the clock', () => {
@@ -85,13 +106,18 @@ Stop usage alerts to this address: https://coop.example/u/token
 
   it('is one SMS of GSM-7 characters that ends with how to stop, whatever the account is called', () => {
     const kinds = fc.constantFrom(...alertKinds)
-    fc.assert(fc.property(fc.string({ unit: 'grapheme', maxLength: 300 }), fc.boolean(), kinds, fc.constantFrom(...languages), (account, isAlert, kind, language) => {
+    const names = fc.string({ unit: 'grapheme', maxLength: 300 })
+    fc.assert(fc.property(names, fc.option(names), fc.boolean(), kinds, fc.constantFrom(...languages), (account, name, isAlert, kind, language) => {
+      const utility = { ...context.utility, name }
       const content = (isAlert ? alertContent : correctionContent)({ ...snapshot, account, kind, limit: '999999.999', value: '123456789.123456789' })
-      const { sms } = view(content, language)
+      const { sms } = messageView(content, { ...context, utility, language })
+      // Who writes comes first: at least so much of it that it is known.
+      expect(sms.startsWith(toGsm(name ?? '').slice(0, 10).trimEnd())).toBe(true)
       expect(sms.length).toBeLessThanOrEqual(160)
       expect(sms).toMatch(GSM)
       expect(sms).toMatch(/ (Reply STOP to end|Responda STOP para terminar)\.$/)
-      const digest = digestView([content, content, content], { ...context, language }).sms
+      const digest = digestView([content, content, content], { ...context, utility, language }).sms
+      expect(digest.startsWith(toGsm(name ?? '').slice(0, 10).trimEnd())).toBe(true)
       expect(digest.length).toBeLessThanOrEqual(160)
       expect(digest).toMatch(/STOP [a-z ]+\.$/)
     }))

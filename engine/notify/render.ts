@@ -82,7 +82,7 @@ export function digestView(contents: readonly MessageContent[], context: RenderC
     paragraphs: [p.digestOpening],
     facts: [],
     lines,
-    sms: views.length === 1 ? views[0].sms : withStop(p, `${p.digestShort(views.length)} ${lines.join(' / ')}`),
+    sms: views.length === 1 ? views[0].sms : withStop(p, `${smsFrom(context)}${p.digestShort(views.length)} ${lines.join(' / ')}`),
     line: '',
   }
 }
@@ -143,7 +143,7 @@ function alertView(p: Phrases, s: StoredSnapshot, t: 'alert' | 'correction', con
     paragraphs: [isAlert ? `${s.account} ${claim}.` : p.correctionOpening(s.account, claim)],
     facts,
     lines: [],
-    sms: sms(p, s.account, short),
+    sms: sms(p, context, s.account, short),
     line: `${s.account}: ${isAlert ? kind.short(w) : `${p.smsCorrection} ${kind.shortUndone(w)}`}`,
   }
 }
@@ -165,17 +165,30 @@ function noticeView(p: Phrases, { account, template, zone, params }: MessageCont
       ...(words.endsAt === null || template === 'restoration' ? [] : [{ label: p.facts.until, value: words.endsAt }]),
     ],
     lines: [],
-    sms: sms(p, account, short),
+    sms: sms(p, context, account, short),
     line: `${account}: ${short}`,
   }
 }
 
-/** The name gives way first when a text is too long, and the end of the facts next; how to stop always stays. */
-function sms(p: Phrases, account: string, facts: string): string {
-  const room = SMS_LENGTH - toGsm(p.smsStop).length
+/** Who writes, before a text of several messages. */
+function smsFrom({ utility }: RenderContext): string {
+  return utility.name === null ? '' : `${shorten(toGsm(utility.name), 40)}: `
+}
+
+/** Least that names are shortened to. */
+const LEAST_NAME = 12
+
+/**
+ * Who writes, about what, and the facts. The account's name gives way first when a text is too long, the utility's next, and
+ * then the end of the facts; how to stop always stays.
+ */
+function sms(p: Phrases, { utility }: RenderContext, account: string, facts: string): string {
   const rest = toGsm(facts)
-  const name = shorten(toGsm(account), Math.max(12, room - rest.length - 2))
-  return withStop(p, `${name}: ${rest}`)
+  const from = utility.name === null ? '' : toGsm(utility.name)
+  const room = SMS_LENGTH - toGsm(p.smsStop).length - rest.length - 2
+  const name = shorten(toGsm(account), Math.max(LEAST_NAME, room - (from === '' ? 0 : from.length + 2)))
+  const prefix = from === '' ? '' : `${shorten(from, Math.max(LEAST_NAME, room - name.length - 2))}: `
+  return withStop(p, `${prefix}${name}: ${rest}`)
 }
 
 function withStop(p: Phrases, text: string): string {

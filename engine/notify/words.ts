@@ -45,6 +45,9 @@ export function alertWords(p: Phrases, s: StoredSnapshot): AlertWords {
   const unit = s.unit ?? (s.kind === 'demand' ? 'kW' : 'kWh')
   const { startDay, endDay } = s.period
   const { verb, noun } = p.verbs[flowNames[s.flow]]
+  // Low and no usage alone have no kind of their own for each length of time.
+  const isOfPeriod = (s.kind === 'low-usage' || s.kind === 'no-usage') && endDay - startDay > 1
+  const inPeriod = p.fromTo(longDay(p, startDay), longDay(p, endDay - 1))
   const hours = s.hour === null || s.hour === undefined ? null : hourWords(p, s.hour, getZone(s.zone))
   return {
     account: s.account, verb, noun,
@@ -52,8 +55,11 @@ export function alertWords(p: Phrases, s: StoredSnapshot): AlertWords {
     value: amount(p, s.value, unit),
     onDay: p.onDay(longDay(p, startDay)),
     onDayShort: p.onDay(shortDay(p, startDay)),
-    inPeriod: p.fromTo(longDay(p, startDay), longDay(p, endDay - 1)),
+    inPeriod,
     sinceShort: p.since(shortDay(p, startDay)),
+    when: isOfPeriod ? p.inBillingPeriod(inPeriod) : p.onDay(longDay(p, startDay)),
+    whenShort: isOfPeriod ? p.since(shortDay(p, startDay)) : p.onDay(shortDay(p, startDay)),
+    per: isOfPeriod ? p.perBillingPeriod : p.perDay,
     inHour: hours === null ? p.onDay(longDay(p, startDay)) : `${hours} ${p.onDay(longDay(p, startDay))}`,
     inHourShort: hours === null ? p.onDay(shortDay(p, startDay)) : `${hours} ${p.onDay(shortDay(p, startDay))}`,
     usual: amount(p, s.usual?.value ?? s.limit, unit),
