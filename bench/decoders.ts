@@ -4,6 +4,11 @@
  */
 import { cpus } from 'node:os'
 import { getZone } from '../engine/time/zone.js'
+import { amrdef } from '../ingest/formats/amrdef.js'
+import { iec61968 } from '../ingest/formats/iec61968.js'
+import { multispeak } from '../ingest/formats/multispeak.js'
+import { listen, newParser } from '../ingest/formats/xml-reader.js'
+import { amrdefText, greenButton, intervalData, loadProfile, meterReadings } from './xml-bodies.js'
 import type { DecodeContext, Format } from '../ingest/formats/format.js'
 import { cmep } from '../ingest/formats/cmep.js'
 import { csv } from '../ingest/formats/csv.js'
@@ -19,7 +24,8 @@ const FIRST = Date.parse('2026-07-01T05:00:00Z') / 1000
 interface Body {
   name: string
   format: Format
-  bytes: Uint8Array
+  /** Made when its turn comes. */
+  make: () => string
   reads: number
   ctx?: Partial<DecodeContext>
 }
@@ -73,31 +79,6 @@ function singles(meters: number, slots: number): string {
   return lines.join('\n')
 }
 
-/** A Green Button feed of blocks of a day, indented as most portals do. */
-function greenButton(meters: number, slots: number): string {
-  const parts = ['<?xml version="1.0" encoding="UTF-8"?>\n<feed xmlns="http://www.w3.org/2005/Atom" xmlns:espi="http://naesb.org/espi">',
-    '<entry><link rel="self" href="/ReadingType/1"/><content><espi:ReadingType><espi:accumulationBehaviour>4</espi:accumulationBehaviour>',
-    '<espi:flowDirection>1</espi:flowDirection><espi:intervalLength>900</espi:intervalLength>',
-    '<espi:powerOfTenMultiplier>0</espi:powerOfTenMultiplier><espi:uom>72</espi:uom></espi:ReadingType></content></entry>']
-  for (let m = 0; m < meters; m++) {
-    parts.push(`<entry><link rel="up" href="/UsagePoint/${100_000 + m}/MeterReading/1/IntervalBlock"/><content>
-  <espi:IntervalBlock>`)
-    for (let i = 0; i < slots; i++) {
-      parts.push(`    <espi:IntervalReading>
-      <espi:ReadingQuality><espi:quality>17</espi:quality></espi:ReadingQuality>
-      <espi:timePeriod>
-        <espi:duration>900</espi:duration>
-        <espi:start>${FIRST + i * 900}</espi:start>
-      </espi:timePeriod>
-      <espi:value>${(m * 7919 + i * 104729) % 2400}</espi:value>
-    </espi:IntervalReading>`)
-    }
-    parts.push('  </espi:IntervalBlock></content></entry>')
-  }
-  parts.push('</feed>')
-  return parts.join('\n')
-}
-
 /** Sensus's MEPMD01: 48 quarter hours to a record. */
 function cmepText(meters: number, slots: number): string {
   const lines: string[] = []
@@ -126,28 +107,31 @@ function nemText(nmis: number, days: number, minutes: number): string {
 }
 
 function bodies(): Body[] {
-  const encode = (text: string) => new TextEncoder().encode(text)
-  const days = blocks(20_000, 96)
+  const days = (): string[] => blocks(20_000, 96)
   const reads = 20_000 * 96
   const interval = { defaultIntervalS: 900 }
   const long = { format: csv, reads: 960_000 }
   return [
-    { name: 'json, day blocks', format: json, bytes: encode(`{"reads":[${days.join(',')}]}`), reads },
-    { name: 'ndjson, day blocks', format: ndjson, bytes: encode(days.join('\n')), reads },
-    { name: 'ndjson, blocks of a read', format: ndjson, bytes: encode(blocks(400_000, 1).join('\n')), reads: 400_000 },
-    { name: 'ndjson, single reads', format: ndjson, bytes: encode(singles(5_000, 96)), reads: 480_000 },
-    { ...long, name: 'csv by meter, offsets', bytes: encode(rows(10_000, 96, '-05:00', false)), ctx: interval },
-    { ...long, name: 'csv by meter, local times', bytes: encode(rows(10_000, 96, '', false)), ctx: interval },
-    { ...long, name: 'csv by time, offsets', bytes: encode(rows(10_000, 96, '-05:00', true)), ctx: interval },
-    { ...long, name: 'csv by meter, length derived', bytes: encode(rows(10_000, 96, '-05:00', false)) },
-    { name: 'cmep, Sensus, 48 to a record', format: cmep, bytes: encode(cmepText(10_000, 96)), reads: 960_000 },
-    { name: 'nem12, half hours', format: nem12, bytes: encode(nemText(4_000, 5, 30)), reads: 960_000 },
-    { name: 'nem12, five minutes', format: nem12, bytes: encode(nemText(1_000, 4, 5)), reads: 1_152_000 },
+    { name: 'json, day blocks', format: json, make: () => `{"reads":[${days().join(',')}]}`, reads },
+    { name: 'ndjson, day blocks', format: ndjson, make: () => days().join('\n'), reads },
+    { name: 'ndjson, blocks of a read', format: ndjson, make: () => blocks(400_000, 1).join('\n'), reads: 400_000 },
+    { name: 'ndjson, single reads', format: ndjson, make: () => singles(5_000, 96), reads: 480_000 },
+    { ...long, name: 'csv by meter, offsets', make: () => rows(10_000, 96, '-05:00', false), ctx: interval },
+    { ...long, name: 'csv by meter, local times', make: () => rows(10_000, 96, '', false), ctx: interval },
+    { ...long, name: 'csv by time, offsets', make: () => rows(10_000, 96, '-05:00', true), ctx: interval },
+    { ...long, name: 'csv by meter, length derived', make: () => rows(10_000, 96, '-05:00', false) },
+    { name: 'cmep, Sensus, 48 to a record', format: cmep, make: () => cmepText(10_000, 96), reads: 960_000 },
+    { name: 'nem12, half hours', format: nem12, make: () => nemText(4_000, 5, 30), reads: 960_000 },
+    { name: 'nem12, five minutes', format: nem12, make: () => nemText(1_000, 4, 5), reads: 1_152_000 },
     {
-      name: 'csv wide, mapped', format: csv, bytes: encode(wide(56, 17_376)), reads: 973_056,
+      name: 'csv wide, mapped', format: csv, make: () => wide(56, 17_376), reads: 973_056,
       ctx: { mapping: shippedMapping('zonnedael'), zone: getZone('Etc/GMT-1') },
     },
-    { name: 'Green Button', format: espi, bytes: encode(greenButton(2_000, 96)), reads: 192_000 },
+    { name: 'xml: Green Button', format: espi, make: () => greenButton(1_000, 96, FIRST), reads: 96_000 },
+    { name: 'xml: IEC 61968-9', format: iec61968, make: () => meterReadings(1_000, 96, FIRST), reads: 96_000 },
+    { name: 'xml: MultiSpeak, delimited', format: multispeak, make: () => intervalData(20_000, 96, FIRST), reads: 1_920_000 },
+    { name: 'xml: MultiSpeak, load profile', format: multispeak, make: () => loadProfile(4_000, 96, FIRST), reads: 384_000 },
+    { name: 'xml: AMRDEF', format: amrdef, make: () => amrdefText(2_000, 96, FIRST), reads: 192_000 },
   ]
 }
 
@@ -155,10 +139,31 @@ function median(values: number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
 }
 
+/** What the parser takes by itself, of the same chunks: the floor of the XML formats. @returns seconds */
+function bareSaxes(bytes: Uint8Array): number {
+  let chars = 0
+  const parser = newParser()
+  listen(parser, {
+    error: (message) => {
+      throw new Error(message)
+    },
+    doctype: () => undefined,
+    opentag: (name) => (chars += name.length), text: (text) => (chars += text.length), closetag: (name) => (chars += name.length),
+  })
+  const began = process.hrtime.bigint()
+  for (let from = 0; from < bytes.length; from += 65_536) {
+    parser.write(Buffer.from(bytes.buffer, bytes.byteOffset + from, Math.min(65_536, bytes.length - from)).toString('latin1'))
+  }
+  parser.close()
+  if (chars === 0) throw new Error('nothing was parsed')
+  return Number(process.hrtime.bigint() - began) / 1e9
+}
+
 console.log(`Node ${process.version}, ${cpus()[0]?.model ?? 'unknown processor'}, one thread, median of ${RUNS}`)
 const only = process.argv[2] ?? ''
-for (const { name, format, bytes, reads, ctx } of bodies()) {
+for (const { name, format, make, reads, ctx } of bodies()) {
   if (!name.toLowerCase().includes(only.toLowerCase())) continue
+  const bytes = new TextEncoder().encode(make())
   const context: DecodeContext = { zone: getZone('America/Chicago'), ...ctx }
   const seconds: number[] = []
   for (let run = -2; run < RUNS; run++) {
@@ -169,7 +174,8 @@ for (const { name, format, bytes, reads, ctx } of bodies()) {
     if (run >= 0) seconds.push(took)
   }
   const s = median(seconds)
+  const bare = name.startsWith('xml') ? `  saxes alone ${(bytes.length / 1e6 / median(Array.from({ length: RUNS }, () => bareSaxes(bytes)))).toFixed(0)} MB/s` : ''
   const spread = `${(Math.min(...seconds) * 1000).toFixed(0)}-${(Math.max(...seconds) * 1000).toFixed(0)} ms`
   const perSecond = (n: number, digits: number) => (n / s / 1e6).toFixed(digits).padStart(6)
-  console.log(`${name.padEnd(30)} ${perSecond(reads, 1)} M reads/s ${perSecond(bytes.length, 0)} MB/s  ${spread}`)
+  console.log(`${name.padEnd(30)} ${perSecond(reads, 1)} M reads/s ${perSecond(bytes.length, 0)} MB/s  ${spread}${bare}`)
 }

@@ -7,8 +7,8 @@ import { plainBytes } from './text.js'
 import { TimeReader } from './timestamps.js'
 import { meterFault } from './words.js'
 import { attribute, cutElements, XmlReader, type XmlAttributes, type XmlHandler } from './xml-reader.js'
-import { XmlReads } from './xml-reads.js'
-import { DecimalReader, ownText, XmlTime } from './xml-text.js'
+import { XmlReads, type ReadFacts } from './xml-reads.js'
+import { DecimalReader, isBlankAt, ownText, XmlTime } from './xml-text.js'
 
 const E = {
   AMRDEF: 1, MeterReadings: 2, Meter: 3, ConsumptionData: 4, ConsumptionSpec: 5, MaxDemandData: 6, MaxDemandSpec: 7,
@@ -79,9 +79,15 @@ class MeterFile implements XmlHandler {
   #offsetS = NaN
   #spec: Spec | null = null
   #isReading = false
-  #raw = ''
+  /** The open Reading's value: mantissa x 10^-digits, NaN where it is no number. */
+  #isBlank = false
+  #mantissa = NaN
+  #digits = 0
   #rawFrom = 0
-  #flags: string[] = []
+  #isSkipped = false
+  #isDoubted = false
+  /** What the readings under a Meter and a spec have in common. */
+  #facts: ReadFacts | null = null
 
   constructor(reader: XmlReader, bytes: number, ctx: DecodeContext, state: FormatState | null) {
     this.#reader = reader
@@ -97,6 +103,7 @@ class MeterFile implements XmlHandler {
       case E.MeterReadings:
         this.#meter = this.#ctx.meter ?? ''
         this.#fault = meterFault(this.#meter)
+        this.#facts = null
         this.#offsetS = NaN
         this.#collected.clear()
         this.#collected.read(attribute(attributes, 'CollectionTime') ?? '', this.#time)
@@ -110,6 +117,7 @@ class MeterFile implements XmlHandler {
       case E.CoincidentDemandSpec:
       case E.IntervalSpec:
         this.#spec = this.#specOf(element, attributes)
+        this.#facts = null
         break
       case E.ConsumptionData:
       case E.MaxDemandData:
@@ -121,13 +129,13 @@ class MeterFile implements XmlHandler {
       case E.Reading:
         this.#isReading = true
         this.#rawFrom = this.#reader.tagFrom()
-        this.#flags = []
+        this.#isSkipped = this.#isDoubted = false
         this.#at.clear()
         this.#at.read(attribute(attributes, 'TimeStamp') ?? '', this.#time)
-        this.#raw = ownText(attribute(attributes, 'RawReading') ?? attribute(attributes, 'Value') ?? '')
+        this.#value(attribute(attributes, 'RawReading') ?? attribute(attributes, 'Value') ?? '')
         break
       case E.QualityFlags:
-        if (this.#isReading) this.#flags = Object.keys(attributes).filter(name => /^(?:1|true)$/i.test(attributes[name]))
+        if (this.#isReading) this.#flags(attributes)
         break
       case E.Event:
         this.#event(attributes)
@@ -141,19 +149,36 @@ class MeterFile implements XmlHandler {
   close(element: number): void {
     if (element !== E.Reading || !this.#isReading) return
     this.#isReading = false
-    if (this.#raw === '' || this.#flags.includes('SkippedInterval')) return
+    if (this.#isBlank || this.#isSkipped) return
     const reads = this.#reads
     reads.place = ++this.records
     reads.rawFrom = this.#rawFrom
     reads.rawTo = this.#reader.position()
-    reads.lane = this.#flags.some(flag => !HARMLESS.has(flag)) ? Quality.questionable : Quality.actual
+    reads.lane = this.#isDoubted ? Quality.questionable : Quality.actual
     this.#place()
+  }
+
+  #value(text: string): void {
+    this.#isBlank = isBlankAt(text, 0, text.length)
+    const isNumber = this.#decimal.read(text)
+    this.#mantissa = isNumber ? this.#decimal.mantissa : NaN
+    this.#digits = this.#decimal.digits
+  }
+
+  #flags(attributes: XmlAttributes): void {
+    this.#isSkipped = this.#isDoubted = false
+    for (const name in attributes) {
+      if (!/^(?:1|true)$/i.test(attributes[name])) continue
+      if (name === 'SkippedInterval') this.#isSkipped = true
+      if (!HARMLESS.has(name)) this.#isDoubted = true
+    }
   }
 
   #openMeter(attributes: XmlAttributes): void {
     const names = ['MeterName', 'SerialNumber', 'MeterIrn'].map(name => attribute(attributes, name)?.trim() ?? '')
     this.#meter = ownText([...names, this.#ctx.meter ?? ''].find(name => name !== '') ?? '')
     this.#fault = meterFault(this.#meter)
+    this.#facts = null
     const west = attribute(attributes, 'TimeZoneOffset') ?? ''
     const observes = /^(?:1|true|yes|y)$/i.test(attribute(attributes, 'ObservesDaylightSavings') ?? '')
     this.#offsetS = observes || !this.#decimal.read(west) ? NaN : -60 * (this.#decimal.mantissa / 10 ** this.#decimal.digits)
@@ -187,13 +212,13 @@ class MeterFile implements XmlHandler {
       reads.problem(this.#meter, 'unit-unsupported', `The unit ${JSON.stringify(spec?.unitText.slice(0, 40) ?? '')} is not known.`)
       return
     }
-    const facts = { meter: this.#meter, flow: spec.flow, unit: spec.unit, versionUs: 0, tou: spec.label }
-    if (!this.#decimal.read(this.#raw) || !(Math.abs(this.#decimal.mantissa * spec.multiplier) < 1e15)) {
+    const facts = this.#facts ??= { meter: this.#meter, flow: spec.flow, unit: spec.unit, versionUs: 0, tou: spec.label }
+    const mantissa = this.#mantissa * spec.multiplier
+    if (!(Math.abs(mantissa) < 1e15)) {
       reads.refuseValue(facts)
       return
     }
-    const mantissa = this.#decimal.mantissa * spec.multiplier
-    const digits = this.#decimal.digits + spec.multiplierDigits
+    const digits = this.#digits + spec.multiplierDigits
     // A register without a time was read when the data were collected.
     const at = this.#at.isSet || spec.intervalS > 0 ? this.#at : this.#collected
     if (!at.isSet) reads.refuseTime(facts)

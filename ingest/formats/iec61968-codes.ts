@@ -3,6 +3,7 @@ import { Quantity, unitOf, type Unit } from '../../engine/quantity.js'
 import { Flow, Quality, type FlowCode } from '../../engine/read-batch.js'
 import { Accumulation, flowOfDirection, unitOfCode } from './cim-codes.js'
 import type { DecodeContext } from './format.js'
+import { ownText } from './xml-text.js'
 
 export interface CimReadingType {
   flow: FlowCode
@@ -94,6 +95,21 @@ export function qualityOfCim(ref: string): number {
       return Quality.estimated
     default:
       return Quality.questionable
+  }
+}
+
+/** Qualities of a message: it has a few, in every read. */
+export class CimQualities {
+  readonly #known = new Map<string, number>()
+
+  /** {@link qualityOfCim} */
+  of(ref: string): number {
+    let quality = this.#known.get(ref)
+    if (quality === undefined) {
+      quality = qualityOfCim(ref)
+      if (this.#known.size < 1000) this.#known.set(ownText(ref), quality)
+    }
+    return quality
   }
 }
 

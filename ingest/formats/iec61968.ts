@@ -1,13 +1,13 @@
 import type { DecodeContext, Decoded, Format, FormatState } from './format.js'
 import { worseQuality } from './cim-codes.js'
-import { kindOfEvent, qualityOfCim, readingTypeOf, type CimReadingType } from './iec61968-codes.js'
+import { CimQualities, kindOfEvent, readingTypeOf, type CimReadingType } from './iec61968-codes.js'
 import { ReadSink } from './sink.js'
 import { plainBytes } from './text.js'
 import { TimeReader } from './timestamps.js'
 import { meterFault } from './words.js'
 import { attribute, cutElements, XmlReader, type XmlAttributes, type XmlHandler } from './xml-reader.js'
 import { XmlReads } from './xml-reads.js'
-import { DecimalReader, ownText, readDateTime, XmlTime } from './xml-text.js'
+import { DecimalReader, isBlankAt, ownText, readDateTime, XmlTime } from './xml-text.js'
 
 const E = {
   MeterReading: 1, IntervalBlocks: 2, IntervalReadings: 3, Readings: 4, ReadingType: 5, ReadingQualityType: 6,
@@ -91,6 +91,7 @@ class Message implements XmlHandler {
   readonly #time = new TimeReader()
   readonly #decimal = new DecimalReader()
   readonly #types = new Map<string, CimReadingType | null>()
+  readonly #qualities = new CimQualities()
   readonly #open: number[] = []
   /** Reads of the open MeterReading. */
   #pending: CimRead[] = []
@@ -153,7 +154,7 @@ class Message implements XmlHandler {
       case E.ReadingQualityType: {
         const ref = attribute(attributes, 'ref')
         if (ref !== undefined && this.#read !== null) {
-          this.#read.quality = worseQuality(this.#read.quality, qualityOfCim(ref))
+          this.#read.quality = worseQuality(this.#read.quality, this.#qualities.of(ref))
         }
         break
       }
@@ -236,7 +237,7 @@ class Message implements XmlHandler {
         if (readDateTime(text, this.#time)) read.versionUs = this.#micros(this.#time)
         break
       case E.value:
-        if (text.trim() === '') break
+        if (isBlankAt(text, 0, text.length)) break
         if (this.#decimal.read(text)) {
           read.mantissa = this.#decimal.mantissa
           read.digits = this.#decimal.digits

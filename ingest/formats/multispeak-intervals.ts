@@ -1,9 +1,11 @@
 import { Quality } from '../../engine/read-batch.js'
+import { MeterNames } from './multispeak-meter.js'
+import { ProfileData } from './multispeak-older.js'
 import { flowIn, LENGTH_UNIT_S, unitIn, type MultiSpeakProfile, type ProfileChannel } from './multispeak-profile.js'
 import { M, type MultiSpeakShared, type MultiSpeakState, type ObjectReader } from './multispeak.js'
 import { meterFault } from './words.js'
 import { attribute, type XmlAttributes } from './xml-reader.js'
-import { DecimalReader, integerOf, ownText, readDateTime, XmlTime } from './xml-text.js'
+import { DecimalReader, integerOf, isBlankAt, ownText, readDateTime, XmlTime } from './xml-text.js'
 
 interface ChannelData {
   index: number
@@ -22,8 +24,7 @@ const MAX_VALUES = 600_000
 
 /**
  * intervalData: profiles say what the channels are, blocks hold their values in `d`, joined by a delimiter, the first of
- * which begins at intervalStart. An empty value is missing. profileType is the older form: a block says when it ends, and
- * its intervals count back from there.
+ * which begins at intervalStart. An empty value is missing. profileType is the older form.
  */
 export class IntervalData implements ObjectReader {
   readonly #shared: MultiSpeakShared
@@ -37,53 +38,45 @@ export class IntervalData implements ObjectReader {
   #channel: ProfileChannel | null = null
   #inBlock = false
   #blockProfile = ''
-  #meterNo = ''
-  #meterId = ''
+  readonly #meter = new MeterNames()
   readonly #start = new XmlTime()
   #versionUs = 0
   #data: ChannelData[] = []
   #ch: ChannelData | null = null
+  /** Where the values of a channel stand in its text. */
+  #spanFrom = new Int32Array(128)
+  #spanTo = new Int32Array(128)
+  #spanCount = 0
   #endReadings: EndReading[] = []
   #endReading: EndReading | null = null
   #statuses = ''
   #rawFrom = 0
-  /** profileType: the open channel's unit, its block's end and length, and the values that count back. */
-  #olderUnits = ''
-  #olderMeter = ''
-  readonly #olderEnd = new XmlTime()
-  #olderIntervalS = 0
-  #older: { text: string, quality: number, isMissing: boolean }[] = []
-  #isOlder = false
-  readonly #olderStatuses = new Map<number, { quality: number, isMissing: boolean }>()
-  #olderFlags: { quality: number, isMissing: boolean } = { quality: Quality.actual, isMissing: false }
-
+  readonly #older: ProfileData
   constructor(shared: MultiSpeakShared, state: MultiSpeakState | undefined) {
     this.#shared = shared
     this.#profiles = state?.profiles ?? []
     this.#statusDelimiter = state?.statusDelimiter ?? ''
     this.#intervalDelimiter = state?.intervalDelimiter ?? ''
-    this.#isOlder = state?.older != null
-    this.#olderMeter = state?.older?.meter ?? ''
-    this.#olderUnits = state?.older?.units ?? ''
+    this.#older = new ProfileData(shared, state?.older ?? null)
   }
 
   state(): Omit<MultiSpeakState, 'versionUs'> {
     return {
       profiles: this.#profiles, statusDelimiter: this.#statusDelimiter, intervalDelimiter: this.#intervalDelimiter,
-      older: this.#isOlder ? { meter: this.#olderMeter, units: this.#olderUnits } : null,
+      older: this.#older.state(),
     }
   }
 
   open = (element: number, attributes: XmlAttributes): void => {
+    if (element === M.intervalData) this.#older.isOpen = false
+    if (this.#older.isOpen || element === M.profileType) {
+      this.#older.open(element, attributes)
+      return
+    }
     switch (element) {
       case M.intervalData:
         this.#profiles = []
         this.#statusDelimiter = this.#intervalDelimiter = ''
-        this.#isOlder = false
-        break
-      case M.profileType:
-        this.#isOlder = true
-        this.#olderMeter = this.#meterNo = ''
         break
       case M.profile:
         this.#profile = { id: ownText(attribute(attributes, 'profileID') ?? ''), intervalS: 0, channels: [] }
@@ -92,24 +85,20 @@ export class IntervalData implements ObjectReader {
         this.#lengthUnitS = LENGTH_UNIT_S[(attribute(attributes, 'units') ?? 'minutes').trim().toLowerCase()] ?? NaN
         break
       case M.channel:
-        if (this.#isOlder) this.#olderUnits = ownText(attribute(attributes, 'intervalSourceID') ?? attribute(attributes, 'units') ?? '')
-        else this.#channel = { index: NaN, name: '', units: '' }
+        this.#channel = { index: NaN, name: '', units: '' }
         break
       case M.block:
         this.#inBlock = true
         this.#rawFrom = this.#shared.reader.tagFrom()
-        if (this.#isOlder) this.#openOlderBlock(attributes)
-        else {
-          this.#blockProfile = this.#meterNo = this.#meterId = this.#statuses = ''
-          this.#start.clear()
-          this.#versionUs = 0
-          this.#data = []
-          this.#endReadings = []
-        }
+        this.#blockProfile = this.#statuses = ''
+        this.#meter.clear()
+        this.#start.clear()
+        this.#versionUs = 0
+        this.#data = []
+        this.#endReadings = []
         break
       case M.meterID:
-        if (this.#isOlder) this.#olderMeter = ownText(attribute(attributes, 'meterNo') ?? this.#olderMeter)
-        else this.#meterNo = ownText(attribute(attributes, 'meterNo') ?? this.#meterNo)
+        this.#meter.open(attributes)
         break
       case M.endReading:
         this.#endReading = { index: NaN, text: '', at: new XmlTime() }
@@ -117,18 +106,15 @@ export class IntervalData implements ObjectReader {
       case M.ch:
         this.#ch = { index: NaN, text: '' }
         break
-      case M.status:
-      case M.interval:
-        if (this.#isOlder) this.#flags(attributes)
-        break
     }
   }
 
   close = (element: number, text: string): void => {
-    if (this.#isOlder) {
-      this.#closeOlder(element, text)
+    if (this.#older.isOpen) {
+      this.#older.close(element, text)
       return
     }
+    if (this.#meter.close(element, text)) return
     switch (element) {
       case M.statusDelimiter:
         this.#statusDelimiter = text
@@ -161,12 +147,6 @@ export class IntervalData implements ObjectReader {
       case M.profileID:
         if (this.#inBlock) this.#blockProfile = ownText(text)
         else if (this.#profile !== null && this.#profile.id === '') this.#profile.id = ownText(text)
-        break
-      case M.meterNo:
-        this.#meterNo = ownText(text)
-        break
-      case M.meterID:
-        this.#meterId = ownText(text)
         break
       case M.endReading:
         if (this.#endReading !== null) this.#endReadings.push(this.#endReading)
@@ -212,11 +192,10 @@ export class IntervalData implements ObjectReader {
       ?? (this.#profiles.length === 1 ? this.#profiles[0] : undefined)
     const qualities = this.#statuses.trim() === '' ? null : this.#split(this.#statuses).map(status => this.#qualityOf(status))
     for (const { index, text } of this.#data) {
-      if (text.trim() === '') continue
-      const values = this.#split(text)
+      if (isBlankAt(text, 0, text.length)) continue
       const channel = profile?.channels.find(own => own.index === index)
         ?? (profile?.channels.length === 1 && Number.isNaN(index) ? profile.channels[0] : undefined)
-      this.#endChannel(profile, channel, index, values, qualities)
+      this.#endChannel(profile, channel, index, text, qualities)
     }
     for (const reading of this.#endReadings) {
       if (reading.text !== '') this.#register(reading, profile?.channels.find(own => own.index === reading.index))
@@ -225,7 +204,7 @@ export class IntervalData implements ObjectReader {
 
   #register({ text, at }: EndReading, channel: ProfileChannel | undefined): void {
     const { reads, ctx } = this.#shared
-    const meter = this.#meterOf()
+    const meter = this.#meter.name(ctx)
     const fault = meterFault(meter)
     const unit = unitIn(channel?.units ?? '', ctx.defaultUnit)
     reads.place = ++this.#shared.records
@@ -245,20 +224,21 @@ export class IntervalData implements ObjectReader {
   }
 
   #endChannel(
-    profile: MultiSpeakProfile | undefined, channel: ProfileChannel | undefined, index: number, values: readonly string[],
+    profile: MultiSpeakProfile | undefined, channel: ProfileChannel | undefined, index: number, text: string,
     qualities: readonly number[] | null,
   ): void {
     const { reads, ctx } = this.#shared
-    const meter = this.#meterOf()
+    const meter = this.#meter.name(ctx)
     const first = this.#shared.records + 1
     const intervalS = profile?.intervalS ?? ctx.defaultIntervalS ?? 0
     const unit = channel === undefined ? undefined : unitIn(channel.units, ctx.defaultUnit)
-    const fault = meterFault(meter) ?? (values.length > MAX_VALUES ? 'A block has too many values.' : undefined)
-    this.#shared.records += values.length
+    const present = this.#spans(text)
+    const count = this.#spanCount
+    const fault = meterFault(meter) ?? (count > MAX_VALUES ? 'A block has too many values.' : undefined)
+    this.#shared.records += count
     reads.rawFrom = this.#rawFrom
     reads.rawTo = this.#shared.reader.position()
     reads.place = first
-    const present = values.filter(value => value.trim() !== '').length
     if (present === 0) return
     const refuse = (code: string, message: string, help?: string): void => {
       reads.problem(meter, code, message, { reads: present, ...(help === undefined ? {} : { help }) })
@@ -269,19 +249,42 @@ export class IntervalData implements ObjectReader {
     else if (unit === undefined) refuse('unit-unsupported', `The unit ${JSON.stringify(channel.units.slice(0, 40))} is not known.`)
     else if (!(intervalS > 0)) refuse('interval-unknown', 'The profile has no intervalLength.')
     else if (!this.#start.isSet) refuse('time-missing', 'The block has no intervalStart.')
-    else if (qualities !== null && qualities.length !== values.length) {
-      refuse('status-count', `The block has ${qualities.length} statuses for ${values.length} values.`, 'Send a status for each interval, or none.')
+    else if (qualities !== null && qualities.length !== count) {
+      refuse('status-count', `The block has ${qualities.length} statuses for ${count} values.`, 'Send a status for each interval, or none.')
     } else {
       const facts = { meter, flow: flowIn(`${channel.name} ${channel.units}`), unit, versionUs: this.#versionOf(), tou: '' }
       const { localS } = this.#start
       const offsetS = reads.offsetOf(localS, this.#start.offsetS)
-      values.forEach((value, i) => {
-        if (value.trim() === '') return
+      const decimal = this.#decimal
+      for (let i = 0; i < count; i++) {
+        const from = this.#spanFrom[i]
+        const to = this.#spanTo[i]
+        if (isBlankAt(text, from, to)) continue
         reads.place = first + i
         reads.lane = qualities?.[i] ?? Quality.actual
-        if (this.#decimal.read(value)) reads.addInterval(facts, localS + i * intervalS, offsetS, 0, intervalS, this.#decimal.mantissa, this.#decimal.digits)
+        if (decimal.read(text, from, to)) reads.addInterval(facts, localS + i * intervalS, offsetS, 0, intervalS, decimal.mantissa, decimal.digits)
         else reads.refuseValue(facts)
-      })
+      }
+    }
+  }
+
+  /** Finds the values of a text that the delimiter joins. @returns how many are there, blank ones not counted */
+  #spans(text: string): number {
+    const delimiter = this.#intervalDelimiter === '' ? ',' : this.#intervalDelimiter
+    let present = 0
+    this.#spanCount = 0
+    for (let from = 0; ;) {
+      const end = text.indexOf(delimiter, from)
+      const to = end < 0 ? text.length : end
+      if (this.#spanCount === this.#spanFrom.length) {
+        this.#spanFrom = doubled(this.#spanFrom)
+        this.#spanTo = doubled(this.#spanTo)
+      }
+      this.#spanFrom[this.#spanCount] = from
+      this.#spanTo[this.#spanCount++] = to
+      if (!isBlankAt(text, from, to)) present++
+      if (end < 0) return present
+      from = end + delimiter.length
     }
   }
 
@@ -299,92 +302,16 @@ export class IntervalData implements ObjectReader {
     return Quality.questionable
   }
 
-  #meterOf(): string {
-    return [this.#meterNo, this.#meterId, this.#shared.ctx.meter ?? ''].find(name => name !== '') ?? ''
-  }
-
   #micros(text: string): number {
     const { time } = this.#shared
     if (!readDateTime(text, time) || Number.isNaN(time.offsetS)) return 0
     return Math.max(0, (time.localS - time.offsetS) * 1e6 + time.micros)
   }
 
-  #openOlderBlock(attributes: XmlAttributes): void {
-    this.#older = []
-    this.#olderEnd.clear()
-    this.#olderEnd.read(attribute(attributes, 'endTime') ?? '', this.#shared.time)
-    const period = attribute(attributes, 'intervalPeriod') ?? ''
-    this.#olderIntervalS = this.#decimal.read(period) ? Math.round(this.#decimal.mantissa / 10 ** this.#decimal.digits * 60) : 0
-  }
+}
 
-  /** Boolean attributes of an interval, or of a status with the index of one. */
-  #flags(attributes: XmlAttributes): void {
-    const isSet = (name: string): boolean => /^(?:true|1)$/i.test(attribute(attributes, name) ?? '')
-    const isMissing = isSet('recorderStopped')
-    const quality = isSet('manuallyEntered') || isSet('manuallyModified') ? Quality.edited
-      : ['overflow', 'partialInterval', 'longInterval', 'testData', 'invalid', 'clockForward', 'clockBackward', 'configChanged'].some(isSet)
-        ? Quality.questionable : Quality.actual
-    this.#olderFlags = { quality, isMissing }
-    const index = integerOf(attribute(attributes, 'intervalIndex') ?? '')
-    if (!Number.isNaN(index)) this.#olderStatuses.set(index, this.#olderFlags)
-  }
-
-  #closeOlder(element: number, text: string): void {
-    switch (element) {
-      case M.meterID:
-        if (text.trim() !== '') this.#olderMeter = ownText(text)
-        break
-      case M.profileType:
-        this.#isOlder = false
-        break
-      case M.interval:
-        if (this.#older.length < MAX_VALUES) this.#older.push({ text: text.trim(), ...this.#olderFlags })
-        this.#olderFlags = { quality: Quality.actual, isMissing: false }
-        break
-      case M.status:
-        this.#olderFlags = { quality: Quality.actual, isMissing: false }
-        break
-      case M.block:
-        this.#inBlock = false
-        this.#endOlderBlock()
-        this.#olderStatuses.clear()
-        break
-    }
-  }
-
-  #endOlderBlock(): void {
-    const { reads, ctx } = this.#shared
-    const meter = [this.#olderMeter, ctx.meter ?? ''].find(name => name !== '') ?? ''
-    const values = this.#older
-    const first = this.#shared.records + 1
-    this.#shared.records += values.length
-    reads.rawFrom = this.#rawFrom
-    reads.rawTo = this.#shared.reader.position()
-    reads.place = first
-    const unit = unitIn(this.#olderUnits, ctx.defaultUnit)
-    const fault = meterFault(meter)
-    const present = values.filter(({ text }) => text !== '').length
-    if (present === 0) return
-    if (fault !== undefined) reads.problem('', 'meter-invalid', fault, { reads: present })
-    else if (unit === undefined) {
-      reads.problem(meter, 'unit-unsupported', `The unit ${JSON.stringify(this.#olderUnits.slice(0, 40))} is not known.`, { reads: present, help: 'Set the source\'s unit.' })
-    } else if (!this.#olderEnd.isSet) reads.problem(meter, 'time-missing', 'The block has no endTime.', { reads: present })
-    else {
-      const facts = { meter, flow: flowIn(this.#olderUnits), unit, versionUs: this.#shared.versionUs, tou: '' }
-      const { localS } = this.#olderEnd
-      const offsetS = reads.offsetOf(localS, this.#olderEnd.offsetS)
-      const intervalS = this.#olderIntervalS > 0 ? this.#olderIntervalS : ctx.defaultIntervalS ?? 0
-      values.forEach(({ text, quality, isMissing }, i) => {
-        const status = this.#olderStatuses.get(i)
-        if (text === '') return
-        reads.place = first + i
-        reads.lane = status?.quality ?? quality
-        if (isMissing || status?.isMissing === true) {
-          reads.problem(meter, 'recorder-stopped', 'The recorder was stopped in this interval.', { outcome: 'rejected' })
-        } else if (this.#decimal.read(text)) {
-          reads.addInterval(facts, localS - (values.length - 1 - i) * intervalS, offsetS, intervalS, intervalS, this.#decimal.mantissa, this.#decimal.digits)
-        } else reads.refuseValue(facts)
-      })
-    }
-  }
+function doubled(from: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
+  const to = new Int32Array(from.length * 2)
+  to.set(from)
+  return to
 }

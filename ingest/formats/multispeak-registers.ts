@@ -1,5 +1,6 @@
 import { Quantity, unitOf, type Unit } from '../../engine/quantity.js'
 import { Flow, Quality, type FlowCode } from '../../engine/read-batch.js'
+import { MeterNames } from './multispeak-meter.js'
 import { M, type MultiSpeakShared, type ObjectReader } from './multispeak.js'
 import { meterFault } from './words.js'
 import { attribute, type XmlAttributes } from './xml-reader.js'
@@ -29,9 +30,7 @@ export class MeterReads implements ObjectReader {
   readonly #shared: MultiSpeakShared
   readonly #decimal = new DecimalReader()
   #values: Value[] = []
-  #meterNo = ''
-  #meterId = ''
-  #deviceId = ''
+  readonly #meter = new MeterNames()
   readonly #date = new XmlTime()
   #kwDate: XmlTime | null = null
   #touRate = ''
@@ -49,13 +48,13 @@ export class MeterReads implements ObjectReader {
       case M.meterRead:
       case M.meterReading:
         this.#values = []
-        this.#meterNo = this.#meterId = this.#deviceId = ''
+        this.#meter.clear()
         this.#date.clear()
         this.#kwDate = null
         this.#rawFrom = this.#shared.reader.tagFrom()
         break
       case M.meterID:
-        this.#meterNo = ownText(attribute(attributes, 'meterNo') ?? this.#meterNo)
+        this.#meter.open(attributes)
         break
       case M.TOUReading:
         this.#inTou = true
@@ -77,16 +76,8 @@ export class MeterReads implements ObjectReader {
   }
 
   close = (element: number, text: string): void => {
+    if (this.#meter.close(element, text)) return
     switch (element) {
-      case M.meterNo:
-        this.#meterNo = ownText(text)
-        break
-      case M.meterID:
-        this.#meterId = ownText(text)
-        break
-      case M.deviceID:
-        this.#deviceId = ownText(text)
-        break
       case M.readingDate:
         this.#date.read(text, this.#shared.time)
         break
@@ -180,7 +171,7 @@ export class MeterReads implements ObjectReader {
 
   #end(): void {
     const { reads, ctx } = this.#shared
-    const meter = [this.#meterNo, this.#meterId, this.#deviceId, ctx.meter ?? ''].find(name => name !== '') ?? ''
+    const meter = this.#meter.name(ctx)
     const fault = meterFault(meter)
     for (const value of this.#values) {
       reads.place = ++this.#shared.records

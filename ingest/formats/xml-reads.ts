@@ -74,11 +74,10 @@ export class XmlReads {
     }
     const { decimals, wallAsEpoch } = this.#sink
     const { quantity, shift } = facts.unit
-    const record: RecordFacts = this.#record(facts, intervalS)
     const fit = decimals.fit(mantissa, digits + shift)
     if (fit !== 'ok') {
       const text = Number.isNaN(offsetS) ? localText(localS - backS) : utcText(localS - offsetS - backS)
-      refuseValue(this.#sink, record, fit, Number(exactText(mantissa, digits + shift)), text)
+      refuseValue(this.#sink, this.#record(facts, intervalS), fit, Number(exactText(mantissa, digits + shift)), text)
       return
     }
     if (!Number.isNaN(offsetS) && !wallAsEpoch && intervalS < 86_400 && intervalKind(intervalS) === 'grid') {
@@ -91,7 +90,7 @@ export class XmlReads {
         this.place, this.rawFrom, this.rawTo)
       return
     }
-    this.#sink.addFitted(record, { localS, offsetS, backS })
+    this.#sink.addFitted(this.#record(facts, intervalS), { localS, offsetS, backS })
   }
 
   /**
