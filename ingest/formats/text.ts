@@ -16,10 +16,15 @@ export function plainBytes(bytes: Uint8Array): Uint8Array {
  * @throws BodyError 400 for UTF-16 and UTF-32
  */
 export function textStart(bytes: Uint8Array): number {
-  const [a, b, c] = bytes
+  const [a, b, c, d] = bytes
   if (a === 0xef && b === 0xbb && c === 0xbf) return 3
   const wide = (a === 0xff && b === 0xfe) || (a === 0xfe && b === 0xff)
-    || (bytes.length > 1 && (a === 0) !== (b === 0) && bytes.length % 2 === 0)
+    || (bytes.length >= 4 && isWide(a === 0, b === 0, c === 0, d === 0))
   if (wide) throw new BodyError(400, 'encoding-unsupported', 'The body is UTF-16 or UTF-32.', 'byte 0', 'Send UTF-8.')
   return 0
+}
+
+/** Which of the first four bytes are NUL in text of two or four bytes to a letter; a stray NUL byte is none. */
+function isWide(a: boolean, b: boolean, c: boolean, d: boolean): boolean {
+  return (a !== b && a === c && b === d) || (b && c && a !== d)
 }
