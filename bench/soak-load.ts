@@ -86,7 +86,8 @@ export class SoakLoad {
     const key = `${at % groups}|${Math.floor(at / groups)}`
     const repeat = back && this.#random() < 0.5
     const fresh = 1 + Math.floor(this.#random() * 900)
-    const door = doors[n % doors.length]
+    // One day of a group always by the same door: between sources it would be a matter of rank.
+    const door = doors[at % doors.length]
     this.waiting++
     const before = this.#underWay.get(key) ?? Promise.resolve()
     const work = before.then(async () => {

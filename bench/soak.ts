@@ -6,32 +6,37 @@ import { Caller } from '../test/faults/caller.js'
 import { until } from '../test/faults/engine-process.js'
 import { FAULTS, Installation, type Fault } from '../test/faults/http-faults.js'
 import { seeded } from '../test/faults/fleet.js'
+import { missing, startBus, type Bus } from '../test/kafka/bus.js'
 import { describeMachine } from './machine.js'
 import { report, say, type Measure } from './report.js'
+import { SoakTopic } from './soak-kafka.js'
 import { httpDoor, SoakLoad } from './soak-load.js'
 import { percentile, spreadOf } from './statistics.js'
 
+const BROKER = 'restart-broker'
+const KINDS: readonly (Fault | typeof BROKER)[] = missing === null ? [...FAULTS, BROKER] : FAULTS
+const REPLACES: readonly string[] = ['kill-program', 'stop-program']
+
 const USAGE = `node dist/bench/soak.js [--minutes 30] [--meters 2000] [--pushes 4] [--fault-every 60] [--seed 1] [--kinds a,b]
-Steady load with faults on a seeded schedule. RSS, event-loop delay, database size and what waits are sampled, and judged.
---pushes per second, each a day of 100 meters; --fault-every seconds, 0 for none. Kinds: ${FAULTS.join(', ')};
+Steady load by HTTP and, where a Kafka broker can be started, by Kafka in turn, with faults on a seeded schedule. RSS, event-loop delay, database size and what waits are sampled, and judged.
+--pushes per second, each a day of 100 meters; --fault-every seconds, 0 for none. Kinds: ${KINDS.join(', ')};
 by default all but those that replace the process, whose memory is the thing watched.
 `
-const REPLACES: readonly Fault[] = ['kill-program', 'stop-program']
 const METERS_PER_PUSH = 100
 const SAMPLE_MS = 2000
 const RULES = 'Rules: the first quarter is warm-up. RSS drifts where its least-squares slope over the rest comes to more than 15 % of its median and ' +
   'more than 40 MB in that time; event-loop delay where its median in the last quarter is above twice that of the second plus 20 ms; ' +
-  'the database where the last half takes more than 1.5 times the bytes per push of the whole after warm-up; the load where pushes wait at the end.'
+  'the database where the last half takes more than 1.5 times the bytes per push of the whole after warm-up; the load where pushes or messages wait at the end.'
 
 const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '30' }, meters: { type: 'string', default: '2000' }, pushes: { type: 'string', default: '4' },
     'fault-every': { type: 'string', default: '60' }, seed: { type: 'string', default: '1' },
-    kinds: { type: 'string', default: FAULTS.filter((f) => !REPLACES.includes(f)).join(',') }, help: { type: 'boolean', short: 'h', default: false },
+    kinds: { type: 'string', default: KINDS.filter((f) => !REPLACES.includes(f)).join(',') }, help: { type: 'boolean', short: 'h', default: false },
   },
 })
 const [minutes, meters, pushes, faultEvery, seed] = [values.minutes, values.meters, values.pushes, values['fault-every'], values.seed].map(Number)
-const kinds = values.kinds.split(',').filter((kind): kind is Fault => (FAULTS as readonly string[]).includes(kind))
+const kinds = values.kinds.split(',').filter((kind): kind is Fault | typeof BROKER => (KINDS as readonly string[]).includes(kind))
 if (values.help || ![minutes, meters, pushes, faultEvery, seed].every(Number.isFinite) || kinds.length === 0) {
   process.stdout.write(USAGE)
   process.exit(values.help ? 0 : 1)
@@ -45,20 +50,26 @@ interface Sample {
   loopP99Ms: number
   databaseMb: number
   waiting: number
+  /** Messages in the topic that are not settled. */
+  lag: number
   acknowledged: number
   p50Ms: number
   p99Ms: number
 }
 
 const machine = describeMachine(`node dist/bench/soak.js ${process.argv.slice(2).join(' ')}`.trim())
-const installation = await Installation.start({ UTILITY_ZONE: 'Etc/UTC' })
+const bus: Bus | null = missing === null ? await startBus() : null
+const installation = await Installation.start({ UTILITY_ZONE: 'Etc/UTC', ...(bus === null ? {} : await SoakTopic.make(bus)) })
+const topic = bus === null ? null : SoakTopic.open(bus, installation.pool)
 const caller = new Caller(() => installation.engine.url, installation.key)
 let held: string[]
 try {
   held = await soak()
 } finally {
   caller.close()
+  await topic?.close()
   await installation.close()
+  await bus?.close()
 }
 process.stdout.write(held.length === 0 ? 'the soak holds\n' : `the soak does NOT hold:\n${held.join('\n')}\n`)
 process.exitCode = held.length === 0 ? 0 : 1
@@ -68,12 +79,12 @@ async function soak(): Promise<string[]> {
   const all = Array.from({ length: meters }, (_, i) => ({ meter: SoakLoad.meter(i), account: 'A1', from: '2020-01-01T00:00:00Z' }))
   for (let from = 0; from < meters; from += 2000) await caller.json('PUT', '/v1/meters', all.slice(from, from + 2000))
   const door = httpDoor(caller)
-  const load = new SoakLoad({ doors: [door], seed, meters, metersPerPush: METERS_PER_PUSH, pushesPerSecond: pushes })
+  const load = new SoakLoad({ doors: topic === null ? [door] : [door, topic], seed, meters, metersPerPush: METERS_PER_PUSH, pushesPerSecond: pushes })
   const beganMs = Date.now()
   const endMs = beganMs + minutes * 60_000
   const running = load.run(endMs)
   const samples: Sample[] = []
-  const faults: { s: number; fault: Fault }[] = []
+  const faults: { s: number; fault: string }[] = []
   const random = seeded(seed)
   const suffering = (async () => {
     if (faultEvery === 0) return
@@ -82,7 +93,12 @@ async function soak(): Promise<string[]> {
       const fault = kinds[Math.floor(random() * kinds.length)]
       say(`fault: ${fault}`)
       faults.push({ s: (Date.now() - beganMs) / 1000, fault })
-      await installation.suffer(fault, random)
+      if (fault !== BROKER) await installation.suffer(fault, random)
+      else {
+        await bus!.broker!.stop()
+        await delay(random() * 3000)
+        await bus!.broker!.start()
+      }
     }
   })()
   while (Date.now() < endMs) {
@@ -100,13 +116,15 @@ async function soak(): Promise<string[]> {
   const measures: Measure[] = [
     { name: 'RSS', unit: 'MB', spread: spreadOf(column('rssMb')) }, { name: 'event-loop delay p99', unit: 'ms', spread: spreadOf(column('loopP99Ms')) },
     { name: 'pushes waiting', unit: '', spread: spreadOf(column('waiting')) }, { name: 'latency p50', unit: 'ms', spread: spreadOf(column('p50Ms')) },
+    { name: 'Kafka lag', unit: 'messages', spread: spreadOf(column('lag')) },
     { name: 'latency p99', unit: 'ms', spread: spreadOf(column('p99Ms')) }, { name: 'database', unit: 'MB', spread: spreadOf(column('databaseMb')) },
   ]
   const { rows: [{ version, mode }] } = await installation.pool.query<{ version: string; mode: string }>(
     `select split_part(version(), ' on ', 1) as version, storage_mode as mode from installation`)
   report('soak', machine, {
     about: `${minutes} minutes of ${pushes} pushes a second, each a day of ${METERS_PER_PUSH} of ${meters} meters, one in five repeated or corrected; ` +
-      `${faults.length} faults; ${load.acknowledged} pushes acknowledged, ${door.refused} answered 408, 429 or 503, ${door.broken} cut off. ` +
+      `${faults.length} faults; ${load.acknowledged} pushes acknowledged, ${door.refused} answered 408, 429 or 503, ${door.broken} cut off; ` +
+      (topic === null ? `HTTP alone, because ${missing}. ` : `every second one by Kafka until its position has passed it, ${topic.broken} of them sent again. `) +
       (wrong.length === 0 ? 'Everything acknowledged is there once, and nothing drifts.' : `It does not hold: ${wrong.join('; ')}.`),
     measures, notes: [RULES, ...faults.map((f) => `- ${f.s.toFixed(0)} s: ${f.fault}`)],
     database: { version, storageMode: mode, settings: {} }, detail: { samples, faults, expected: load.expected },
@@ -124,7 +142,7 @@ async function look(load: SoakLoad, beganMs: number): Promise<Sample | undefined
     const { rows: [{ size }] } = await installation.pool.query<{ size: number }>('select pg_database_size(current_database()) as size')
     if (!Number.isFinite(loopP99Ms)) return undefined
     return {
-      s: (Date.now() - beganMs) / 1000, pid, rssMb, loopP99Ms, databaseMb: size / 1e6, waiting: load.waiting, acknowledged: load.acknowledged,
+      s: (Date.now() - beganMs) / 1000, pid, rssMb, loopP99Ms, databaseMb: size / 1e6, waiting: load.waiting, lag: topic?.lag ?? 0, acknowledged: load.acknowledged,
       p50Ms: latencies.length === 0 ? 0 : percentile(latencies, 50), p99Ms: latencies.length === 0 ? 0 : percentile(latencies, 99),
     }
   } catch {
@@ -161,6 +179,7 @@ function judge(samples: readonly Sample[], load: SoakLoad): string[] {
   const bytesPerPush = (from: Sample): number => (last.databaseMb - from.databaseMb) / Math.max(1, last.acknowledged - from.acknowledged)
   const half = steady[Math.floor(steady.length / 2)]
   if (bytesPerPush(half) > 1.5 * bytesPerPush(steady[0])) wrong.push('the database takes ever more bytes for a push')
+  if (topic !== null && topic.lag > 0) wrong.push(`${topic.lag} messages lag at the end`)
   if (load.waiting > 0) wrong.push(`${load.waiting} pushes wait at the end`)
   return wrong
 }

@@ -14,7 +14,7 @@ export interface Sent {
   partition?: number
   timestamp?: number
   /** Told once the broker has it; not where it never took it, as may be while it restarts. */
-  onDelivered?: () => void
+  onDelivered?: (at: { partition: number; offset: number }) => void
 }
 
 /** A message as tests read it back. */
@@ -38,6 +38,9 @@ export interface Bus {
   read(topic: string): Promise<Received[]>
   close(): Promise<void>
 }
+
+/** Where a message stands; null: the broker did not take it. */
+type Told = (at: { partition: number; offset: number } | null) => void
 
 /** Why tests run on the mock cluster; null where they run on a real broker. */
 export const missing = await brokerMissing()
@@ -74,7 +77,7 @@ async function mockBus(): Promise<Bus> {
 
 function busOn(brokers: string, kind: string, broker: KafkaBroker | null, producer: Producer, topic: (name: string, partitions: number) => Promise<void>): Bus {
   producer.setPollInterval(20)
-  producer.on('delivery-report', (err: LibrdKafkaError | null, report) => (report.opaque as (isThere: boolean) => void)(err === null || err === undefined))
+  producer.on('delivery-report', (err: LibrdKafkaError | null, report) => (report.opaque as Told)(err === null || err === undefined ? report : null))
   return {
     brokers, kind, broker,
     topic: (name, partitions = 4) => topic(name, partitions),
@@ -83,8 +86,8 @@ function busOn(brokers: string, kind: string, broker: KafkaBroker | null, produc
       let reported = (): void => undefined
       const all = new Promise<void>((done) => { reported = () => void (--open === 0 && done()) })
       for (const m of messages) {
-        const told = (isThere: boolean): void => {
-          if (isThere) m.onDelivered?.()
+        const told: Told = (at) => {
+          if (at !== null) m.onDelivered?.(at)
           reported()
         }
         const headers: MessageHeader[] = Object.entries(m.headers ?? {}).map(([key, value]) => ({ [key]: value }))
