@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util'
 import { demo } from './cli/demo.js'
 import { migrateCommand, registerCommand, replayCommand, simulateCommand, statusCommand, withdrawCommand } from './cli/commands.js'
 import { keyCommand } from './cli/keys.js'
+import { messagesCommand } from './cli/messages.js'
 import { veeCommand } from './cli/vee.js'
 import { load, messageOf } from './cli/load.js'
 import { ROLES, serve, type ServeRole } from './cli/serve.js'
@@ -18,6 +19,7 @@ meterline replay [--reason R] [--source S]
 meterline simulate --meters N --days D [--push day|4h|interval] [--to http|kafka|file] [--dir DIR] [--seed S] [--start YYYY-MM-DD]
                    [--format json|ndjson|csv|arrow] [--source S] [--utility U] [--faults gaps,duplicates,late,corrections,dst]
 meterline key create --role ROLE [--name NAME] [--utility U] [--sources a,b] · key list · key revoke ID
+meterline messages list [--state S] [--utility U] · messages replay [ID]   the dead letters where no state is named
 meterline vee --shadow RULESET [--days N]   what another rule set (JSON, as PUT /v1/vee/rules) would change; changes nothing
 meterline status
 Every command takes --url and --key of a running server (or METERLINE_URL, METERLINE_KEY) where it can work on one.
@@ -32,7 +34,7 @@ async function main(argv: string[]): Promise<number> {
     options: {
       roles: text, utility: text, source: text, sources: text, format: text, mapping: text, zone: text, meter: text, history: flag, json: flag,
       reason: text, meters: text, days: text, push: text, to: text, dir: text, seed: text, start: text, faults: text, role: text,
-      name: text, url: text, key: text, shadow: text, exit: flag, 'to-timescale': flag, help: { ...flag, short: 'h' },
+      name: text, state: text, url: text, key: text, shadow: text, exit: flag, 'to-timescale': flag, help: { ...flag, short: 'h' },
     },
   })
   const [command, ...rest] = positionals
@@ -77,6 +79,8 @@ async function main(argv: string[]): Promise<number> {
     case 'key':
       return keyCommand(settings, rest, {
         role: values.role ?? null, utility, sources: values.sources ?? null, name: values.name ?? null })
+    case 'messages':
+      return messagesCommand(settings, rest, { state: values.state ?? null, utility })
     case 'vee':
       return veeCommand(settings, { shadow: values.shadow ?? null, days: whole(values.days ?? '30', 'days') }, utility)
     case 'status':
@@ -98,6 +102,7 @@ const OPTIONS: Record<string, readonly string[]> = {
   replay: ['utility', 'reason', 'source', ...SERVER],
   simulate: ['meters', 'days', 'push', 'to', 'dir', 'seed', 'start', 'faults', 'format', 'source', 'utility', ...SERVER],
   key: ['role', 'name', 'utility', 'sources', ...SERVER],
+  messages: ['state', 'utility', ...SERVER],
 }
 
 function checkOptions(command: string, given: readonly string[]): void {

@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { CommandLine, type Outcome } from '../test/command-line.js'
+import { CommandLine, getJson, type Outcome } from '../test/command-line.js'
 import { testDatabase, type TestDatabase } from '../test/database.js'
 
 let db: TestDatabase
@@ -44,6 +44,9 @@ describe('a mistake on the command line', () => {
     [['withdraw', 'zzz'], /zzz is not the id of a delivery/],
     [['key', 'create', '--role', 'king'], /--role head-end\|portal\|notify\|viewer\|operator/],
     [['key', 'revoke', 'zzz'], /zzz is not the id of a key/],
+    [['messages', 'burn'], /messages knows list and replay/],
+    [['messages', 'list', '--state', 'lost'], /--state knows pending, [a-z, ]*, not "lost"/],
+    [['messages', 'replay', 'zzz'], /zzz is not the id of a message/],
     [['serve', '--roles', 'baker'], /--roles knows ingest, api, notify, console, not "baker"/],
     [['simulate', '--meters', '2', '--days', '1', '--push', 'weekly'], /--push knows day, 4h, interval, not "weekly"/],
     [['simulate', '--meters', '2', '--days', '1', '--faults', 'fire'], /fire/],
@@ -130,6 +133,42 @@ describe('load', () => {
     expect(done.code, done.stderr).toBe(0)
     const again = json(await run('load', file('wrong.csv', csv('M2', 9, '8')), '--json'))
     expect(again).toMatchObject({ stored: 1, corrected: 0 })
+  })
+})
+
+describe('rates', () => {
+  const version = (from: string, price: number) => ({ from, energy: [{ tiers: [{ price }] }] })
+  it.each([['in the database', run, 'RA'], ['through a running server', onServer, 'RB']])('are registered %s, version by version', async (_where, call, rate) => {
+    const done = await call('register', file('rates.json', JSON.stringify([{ rate, name: 'Home', versions: [version('2026-01-01', 0.1)] }])))
+    expect(done.code, done.stderr).toBe(0)
+    expect((await call('register', file('rates-2.json', JSON.stringify([{ rate, versions: [version('2026-07-01', 0.2)] }])))).code).toBe(0)
+    expect(await getJson(url, program.operatorKey(), `/v1/rates/${rate}`)).toMatchObject({
+      rate, name: 'Home', versions: [version('2026-01-01', 0.1), version('2026-07-01', 0.2)] })
+    const refused = await call('register', file('rates-3.json', JSON.stringify([{ rate, versions: [{ ...version('2026-08-01', 0.3), energy: [] }] }])))
+    expect(refused.code).not.toBe(0)
+    expect(refused.stdout + refused.stderr).toMatch(/energy/)
+    const wrong = await call('register', file('rates-4.json', JSON.stringify([{ rate, versions: [{ ...version('2026-08-01', 0.3), seasons: [{ name: 's', from: '06-01', to: '06-30' }],
+      energy: [{ season: 's', tiers: [{ price: 1 }] }] }] }])))
+    expect(wrong).toMatchObject({ code: 2, stdout: expect.stringMatching(/No energy price/) as string })
+  })
+})
+
+describe('dead letters', () => {
+  it.each([['in the database', run], ['through a running server', onServer]])('are seen and sent again %s', async (_where, call) => {
+    const { rows: [dead] } = await db.pool.query<{ id: string }>(
+      `insert into message (message_id, utility_id, purpose, channel, body_enc, state, attempts, last_error, next_at)
+       select gen_random_uuid(), utility_id, 'notice', 'email', 'x', 'failed', 9, 'smtp EMESSAGE 554', 'infinity' from utility where id = 'default'
+       returning message_id as id`)
+    const listed = await call('messages', 'list')
+    expect(listed.code, listed.stderr).toBe(0)
+    expect(JSON.parse(listed.stdout)).toMatchObject([{ id: dead.id, state: 'failed', attempts: 9, error: 'smtp EMESSAGE 554' }])
+    expect(json(await call('messages', 'replay', dead.id))).toEqual({ replayed: 1 })
+    // It waits in the outbox again; what became of it there is the outbox's own.
+    expect(JSON.parse((await call('messages', 'list')).stdout)).toEqual([])
+    const again = await call('messages', 'replay', '00000000-0000-4000-8000-000000000000')
+    expect(again).toMatchObject({ code: 1, stdout: '' })
+    expect(again.stderr).toMatch(/no (such )?message/)
+    expect(json(await call('messages', 'replay'))).toEqual({ replayed: 0 })
   })
 })
 
