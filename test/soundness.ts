@@ -18,18 +18,22 @@ export async function expectSound(pool: Pool, utilityId: number): Promise<void> 
 }
 
 /**
- * That no bound of a period which holds at the utility's registry epoch lies below what is stored: of meters that served
- * the account alone and have one channel of the flow, over the days that any billing period has.
+ * That no bound of a period which holds at the utility's registry epoch lies below what is stored, and no day from its cap's
+ * first on above the cap: of meters that served the account alone and have one channel of the flow, over the days that any
+ * billing period has.
  */
 export async function expectBounds(pool: Pool, utilityId: number): Promise<void> {
   const { rows } = await pool.query(
-    `select b.*, x.kwh as stored
+    `select b.*, x.kwh as stored, x.greatest
        from period_bound b join account a using (account_id) join utility u on u.utility_id = a.utility_id and u.registry_epoch = b.epoch,
-            lateral (select coalesce(sum(d.total * 10::float8 ^ d.exponent), 0) as kwh
-                       from meter_assignment m join channel c using (meter_id) join channel_day d using (channel_id)
-                      where m.account_id = b.account_id and m.to_at is null and (m.from_at <= b.start_day or m.from_at = '-infinity')
-                        and c.flow = b.flow and c.quantity = 1 and not c.shared and d.day >= b.start_day and d.day < b.start_day + 28) x
-      where a.utility_id = $1 and b.kwh < x.kwh * (1 - 1e-9)`, [utilityId])
+            lateral (select coalesce(sum(s.kwh) filter (where s.day < coalesce(b.cap_from, 'infinity')), 0) as kwh,
+                            max(s.kwh) filter (where s.day >= b.cap_from) as greatest
+                       from (select d.day, sum(d.total * 10::float8 ^ d.exponent) as kwh
+                               from meter_assignment m join channel c using (meter_id) join channel_day d using (channel_id)
+                              where m.account_id = b.account_id and m.to_at is null and (m.from_at <= b.start_day or m.from_at = '-infinity')
+                                and c.flow = b.flow and c.quantity = 1 and not c.shared and d.day >= b.start_day and d.day < b.start_day + 28
+                              group by d.day) s) x
+      where a.utility_id = $1 and (b.kwh < x.kwh * (1 - 1e-9) or b.cap_kwh < x.greatest * (1 - 1e-9))`, [utilityId])
   expect(rows).toEqual([])
 }
 

@@ -6,7 +6,7 @@ import type { Queryable } from '../store/db.js'
 import { periodOf, type BillingCycle, type DaySpan } from '../time/billing.js'
 import type { Zone } from '../time/zone.js'
 import { aboveLimit, forgetPeriods, type PeriodSum } from './period-bounds.js'
-import type { AccountWatch } from './watch.js'
+import type { AccountWatch, Watch } from './watch.js'
 
 /**
  * What a commit knows of a day block that it wrote, as upper bounds of what the day can count for its account: parts of
@@ -85,14 +85,14 @@ export async function screen(db: Queryable, input: ScreenInput): Promise<Set<num
   for (const [accountId, touched] of accounts) {
     const watch = map.watchOf(accountId)
     if (watch === undefined || watch.watches.length === 0) continue
-    const asked = history ? null : boundsOf(accountId, watch, touched, map, zone, cycles)
-    if (asked === null && watch.watches.some((w) => w.kind === 'period-usage')) unknown.push(accountId)
-    if (asked === null && !history) {
+    const bounds = history ? null : boundsOf(accountId, watch, touched, map, zone, cycles)
+    if (bounds !== null) sums.push(...bounds.sums)
+    else if (watch.watches.some((w) => w.kind === 'period-usage')) unknown.push(accountId)
+    if (bounds === null ? !history : bounds.isNear) {
       near.add(accountId)
       continue
     }
     rest.push(accountId)
-    if (asked !== null) sums.push(...asked)
     for (const { day } of touched) {
       const period = cycles.periodOf(day, watch.cycle)
       fromS = Math.min(fromS, zone.dayStart(period.startDay))
@@ -100,13 +100,14 @@ export async function screen(db: Queryable, input: ScreenInput): Promise<Set<num
     }
   }
   await forgetPeriods(db, unknown)
-  if (rest.length === 0) return near
-  const { rows } = await db.query<{ account_id: number }>(
-    `select distinct account_id from alert
-      where account_id = any($1::int[]) and period_end > to_timestamp($2::float8) and period_start < to_timestamp($3::float8)`,
-    [intArray(rest), fromS, toS])
-  for (const row of rows) near.add(row.account_id)
-  // Of all of them: the running sums of accounts with an alert go on too.
+  if (rest.length > 0) {
+    const { rows } = await db.query<{ account_id: number }>(
+      `select distinct account_id from alert
+        where account_id = any($1::int[]) and period_end > to_timestamp($2::float8) and period_start < to_timestamp($3::float8)`,
+      [intArray(rest), fromS, toS])
+    for (const row of rows) near.add(row.account_id)
+  }
+  // Of all of them: the running sums of accounts that are judged anyway go on too.
   for (const accountId of await aboveLimit(db, sums, map.epoch)) near.add(accountId)
   return near
 }
@@ -117,11 +118,15 @@ const MARGIN = 1 - 1e-9
 /** What all meters of an account can come to on one day and flow. */
 interface DayBound { kwh: number; hourKwh: number; kw: number; meters: number }
 
-/** The sums of periods that are to be asked for; null: the account must be judged. */
+/**
+ * The sums of periods that are to be asked for, and whether a shorter limit may have been passed, so that the account must be
+ * judged whatever they are; null: it must, and what the commit adds to its periods is not known.
+ */
 function boundsOf(
   accountId: number, { cycle, watches }: AccountWatch, touched: readonly Touched[], map: RegistryMap, zone: Zone, cycles: Cycles,
-): PeriodSum[] | null {
+): { sums: Iterable<PeriodSum>; isNear: boolean } | null {
   const days = new Map<number, DayBound>()
+  const limits = periodLimits(watches)
   const sums = new Map<number, PeriodSum>()
   for (const { day, seen } of touched) {
     if (seen === undefined || seen.isShared) return null
@@ -134,37 +139,44 @@ function boundsOf(
       bound.kw += seen.kw
       bound.meters++
     }
-    for (const { kind, flow, limit } of watches) {
-      if (kind !== 'period-usage' || flow !== seen.flow) continue
-      const period = cycles.periodOf(day, cycle)
-      const sumKey = period.startDay * 4 + flow
-      const sum = sums.get(sumKey)
-      if (sum === undefined) {
-        const meterIds = metersOf(accountId, map, zone.dayStart(period.startDay))
-        sums.set(sumKey, { accountId, flow, meterIds, startDay: period.startDay, endDay: period.endDay, limit: limit * MARGIN, addedKwh: seen.addedKwh })
-      } else {
-        sum.limit = Math.min(sum.limit, limit * MARGIN)
-        // Once a day: two limits of one flow are one sum.
-        if (sum.lastDay !== day || sum.lastChannel !== seen.channelId) sum.addedKwh += seen.addedKwh
-      }
-      const noted = sums.get(sumKey)!
-      noted.lastDay = day
-      noted.lastChannel = seen.channelId
+    const limit = limits[seen.flow]
+    if (limit === undefined) continue
+    const period = cycles.periodOf(day, cycle)
+    const sumKey = period.startDay * 4 + seen.flow
+    const sum = sums.get(sumKey)
+    if (sum === undefined) {
+      sums.set(sumKey, {
+        accountId, flow: seen.flow, meterIds: metersOf(accountId, map, zone.dayStart(period.startDay)), limit: limit * MARGIN,
+        startDay: period.startDay, endDay: period.endDay, addedKwh: seen.addedKwh, firstDay: day, lastDay: day, dayKwh: seen.kwh })
+    } else {
+      sum.addedKwh += seen.addedKwh
+      sum.firstDay = Math.min(sum.firstDay, day)
+      sum.lastDay = Math.max(sum.lastDay, day)
+      sum.dayKwh = Math.max(sum.dayKwh, seen.kwh)
     }
   }
-  for (const { kind, flow, limit } of watches) {
-    if (kind === 'period-cost') return null
-    if (kind === 'period-usage') continue
-    for (const [key, bound] of days) {
-      if (key % 4 !== flow) continue
-      const day = Math.floor(key / 4)
-      // A meter that this commit did not touch may have a day of its own, which is not known here.
-      if (metersOf(accountId, map, zone.dayStart(day)).length !== bound.meters) return null
-      const value = kind === 'day-usage' ? bound.kwh : kind === 'hour-usage' ? bound.hourKwh : kind === 'demand' ? bound.kw : Infinity
-      if (value > limit * MARGIN) return null
-    }
+  return { sums: sums.values(), isNear: watches.some((w) => isNear(w, days, (day) => metersOf(accountId, map, zone.dayStart(day)).length)) }
+}
+
+/** By flow: the least limit on a billing period's energy. */
+function periodLimits(watches: readonly Watch[]): (number | undefined)[] {
+  const limits: (number | undefined)[] = []
+  for (const { kind, flow, limit } of watches) if (kind === 'period-usage') limits[flow] = Math.min(limits[flow] ?? Infinity, limit)
+  return limits
+}
+
+/** True where a limit may have been passed on one of the days. */
+function isNear({ kind, flow, limit }: Watch, days: ReadonlyMap<number, DayBound>, metersOn: (day: number) => number): boolean {
+  if (kind === 'period-cost') return true
+  if (kind === 'period-usage') return false
+  for (const [key, bound] of days) {
+    if (key % 4 !== flow) continue
+    // A meter that this commit did not touch may have a day of its own, which is not known here.
+    if (metersOn(Math.floor(key / 4)) !== bound.meters) return true
+    const value = kind === 'day-usage' ? bound.kwh : kind === 'hour-usage' ? bound.hourKwh : kind === 'demand' ? bound.kw : Infinity
+    if (value > limit * MARGIN) return true
   }
-  return [...sums.values()]
+  return false
 }
 
 /** Ids of the meters that counted for the account at any time since an instant. */
