@@ -10,7 +10,7 @@ import type { Receipt } from './receipt.js'
 import { settleRegisters, type RegisterOffer } from './registers.js'
 import { isEnergy, type ChannelRef, type RegistryMap } from './registry-map.js'
 import { blockKey, readBlocks } from './store/blocks.js'
-import { lockChannels, makeChannels, markShared } from './store/channels.js'
+import { lockAccounts, lockChannels, makeChannels, markShared } from './store/channels.js'
 import { acceptedMsOf, clean, extendDelivery, insertDeliveries, insertQuarantine, readReceipts, type DeliveryRow,
   type QuarantineRow } from './store/deliveries.js'
 import { insertDeadLetters } from './store/kafka-positions.js'
@@ -46,9 +46,7 @@ export async function settleEntries(
   await world.storage.ensureForInstants([...entries.map((e) => acceptedMsOf(e.submission.deliveryId)), world.now()])
 
   const accounts = watchedAccounts(map, pieces)
-  if (accounts.length > 0) {
-    await client.query('select 1 from account where account_id = any($1::int[]) order by account_id for no key update', [accounts])
-  }
+  if (accounts.length > 0) await lockAccounts(client, accounts)
   const registers = entries.flatMap((e) => e.registers)
   if (registers.length > 0) {
     // With the meters of channels yet to be made, which are locked too: all at once, in one order.

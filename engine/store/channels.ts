@@ -5,7 +5,7 @@ import { spansOf, type ChannelReach } from '../spans.js'
 import { intArray } from './blocks.js'
 import type { Queryable } from './db.js'
 
-/** Channels: making them, locking them, and which of several counts. */
+/** Channels: making them, locking them and the accounts that they count for, and which of several counts. */
 
 /** A channel that stands in the database. */
 export interface StoredChannel {
@@ -60,6 +60,13 @@ export async function markShared(db: Queryable, meterIds: readonly number[]): Pr
            and o.channel_id <> c.channel_id)
      returning c.channel_id`, [intArray(meterIds)])
   return rows.map((r) => r.channel_id)
+}
+
+/** Locks accounts in id order (design §4): no other commit changes their totals until this one has ended. */
+export async function lockAccounts(db: Queryable, accountIds: ArrayLike<number>): Promise<void> {
+  // Counted there: a row for each would cost more than the locks.
+  await db.query(
+    'select count(*) from (select 1 from account where account_id = any($1::int[]) order by account_id for no key update) locked', [intArray(accountIds)])
 }
 
 /**

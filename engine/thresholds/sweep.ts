@@ -1,5 +1,5 @@
 import type { NotifySecrets } from '../contacts/seal.js'
-import { intArray } from '../store/blocks.js'
+import { lockAccounts } from '../store/channels.js'
 import { inTransaction, REGISTRY_LOCK, type Client, type Pool } from '../store/db.js'
 import { getZone } from '../time/zone.js'
 import { enqueueDue, joinDue, takeDue, utilitiesWithDue, type Due } from './due.js'
@@ -51,7 +51,7 @@ async function judgeSome(client: Client, utilityId: number, zone: string, option
   if (due.length === 0) return null
   const accounts = [...new Set(due.flatMap((d) => d.accountIds))].sort((a, b) => a - b)
   // Whoever settles for one of these accounts has committed then, and its reads are seen.
-  await client.query('select 1 from account where account_id = any($1::int[]) order by account_id for no key update', [intArray(accounts)])
+  await lockAccounts(client, accounts)
   const total = { raised: 0, retracted: 0, messages: 0 }
   for (const [everyKind, history] of [[true, false], [true, true], [false, false], [false, true]] as const) {
     const days = daysOf(due.filter((d) => d.everyKind === everyKind && d.history === history))
