@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { testDatabase, type TestDatabase } from '../../test/database.js'
-import { storedBlocks, storedLoad, testUtility, type PlainBlock, type TestUtility } from '../../test/settling.js'
+import { storedBlocks, storedLoad, testUtility, type PlainBlock, type PlainRow, type TestUtility } from '../../test/settling.js'
 import { expectSound } from '../../test/soundness.js'
 import { dayNumber } from '../time/text.js'
 import { putRules } from '../validate/rule-set-store.js'
@@ -105,27 +105,51 @@ describe('gaps of due days are filled', () => {
     }
   })
 
-  it('with the same reads in the end whatever the order of arrival, aggregates and load with them (C2, C3)', async () => {
+  it('with the same reads in the end whatever the order of arrival, corrections and repetitions among it (C1-C4, C7)', async () => {
     const gap = fc.record({ day: fc.integer({ min: 15, max: 34 }), from: fc.nat(95), count: fc.integer({ min: 1, max: 140 }) })
-    await fc.assert(fc.asyncProperty(fc.array(gap, { minLength: 1, maxLength: 3 }), fc.array(fc.nat(999), { minLength: 36, maxLength: 36 }), async (gaps, ranks) => {
+    const fix = fc.record({ day: fc.integer({ min: 0, max: 35 }), from: fc.nat(90), count: fc.integer({ min: 1, max: 8 }), add: fc.integer({ min: 1, max: 900 }) })
+    await fc.assert(fc.asyncProperty(fc.array(gap, { minLength: 1, maxLength: 3 }), fc.array(fix, { maxLength: 3 }), fc.array(fc.nat(999), { minLength: 50, maxLength: 50 }), async (gaps, fixes, ranks) => {
       const lacks = (day: number, slot: number): boolean => gaps.some((g) => {
         const at = (day - FIRST - g.day) * 96 + slot - g.from
         return at >= 0 && at < g.count
       })
+      const stated = (day: number, slot: number): number | null => lacks(day, slot) ? null : plain(day)(slot)
+      // The last correction of a slot stands: it states the greatest version.
+      const corrected = (day: number, slot: number): number | null => {
+        const last = fixes.findLast((f) => FIRST + f.day === day && slot >= f.from && slot < f.from + f.count)
+        return last === undefined ? stated(day, slot) : plain(day)(slot) + last.add
+      }
       const outcomes: unknown[] = []
       for (const shuffled of [false, true]) {
         const u = await utility()
         const meter = await u.meter()
-        const order = ranks.map((rank, i) => ({ rank, i })).sort((a, b) => shuffled ? a.rank - b.rank : a.i - b.i).map(({ i }) => FIRST + i)
-        const blocks = order.map((d) => dayOf(u, meter, d, (i) => lacks(d, i) ? null : plain(d)(i)))
+        const first = ranks.slice(0, 36).map((rank, i) => ({ rank, block: { ...dayOf(u, meter, FIRST + i, (slot) => stated(FIRST + i, slot)), version: 1_000_000 } }))
+        const later = fixes.map((f, k) => {
+          const { start, values } = dayOf(u, meter, FIRST + f.day, (slot) => slot >= f.from && slot < f.from + f.count ? plain(FIRST + f.day)(slot) + f.add : null)
+          return { rank: ranks[36 + k], block: { meter, start, values, version: 2_000_000 + k } }
+        })
+        const blocks = [...first, ...later, ...shuffled ? [...first, ...later].filter(({ rank }) => rank % 5 === 0) : []]
+        if (shuffled) blocks.sort((a, b) => a.rank - b.rank)
         for (let k = 0; k < blocks.length; k += 9) {
-          await u.settle(blocks.slice(k, k + 9))
+          const receipt = await u.settle(blocks.slice(k, k + 9).map(({ block }) => block))
+          const { received, stored, duplicate, corrected: replaced, outranked, quarantined, rejected } = receipt
+          expect(stored + duplicate + replaced + outranked + quarantined + rejected).toBe(received)
           // Estimated on the way, from whatever is there by then.
-          if (shuffled && k > 0 && ranks[k] % 2 === 0) await settleDown(u)
+          if (shuffled && k > 0 && ranks[k % 50] % 2 === 0) await settleDown(u)
         }
         await settleDown(u)
         await expectSound(db.pool, u.utilityId)
-        outcomes.push([await standing(u), await storedLoad(db.pool, u.utilityId)])
+        const stands = await standing(u)
+        for (const row of stands as PlainRow[]) {
+          const day = dayNumber(row.day)
+          row.vals.forEach((v, slot) => {
+            const actual = corrected(day, slot)
+            if (actual !== null) expect([row.day, slot, v]).toEqual([row.day, slot, actual])
+          })
+          // The day that the clocks go back has its 25 hours.
+          expect(row.vals).toHaveLength((u.zone.dayStart(day + 1) - u.zone.dayStart(day)) / 900)
+        }
+        outcomes.push([stands, await storedLoad(db.pool, u.utilityId)])
       }
       expect(outcomes[1]).toEqual(outcomes[0])
     }), { numRuns: Number(process.env.FC_RUNS ?? 5) })

@@ -70,10 +70,23 @@ describe('maintenance', () => {
       await db.pool.query("insert into system_load (utility_id, flow, hour, energy) values (1, 1, $1::date + interval '1 hour', 1)", [day])
       await db.pool.query('insert into period_read (meter_id, quantity, flow, start_at, end_at, value, version, delivery_no, settled_at) values (1, 1, 1, $1::date - 30, $1, 1, 1, 1, now())', [day])
     }
+    // Of the fortnight that reaches into September 2025, of the one before, and of a later one.
+    await db.pool.query('insert into channel_baseline (channel_id, period) values (1, 1452), (1, 1451), (1, 1490)')
+    for (const day of ['2025-08-08', '2025-09-01']) {
+      await db.pool.query("insert into vee_pending (utility_id, day, channel_ids) values (1, $1, '{1}')", [day])
+      await db.pool.query(`insert into day_flag (utility_id, channel_id, day, rule, severity, slots, inputs, parameters, rule_set, flagged_at)
+        values (1, 1, $1, 'gap', 'warning', '{}', '{}', '{}', 1, now())`, [day])
+      await db.pool.query('insert into vee_gap (channel_id, day, utility_id) values (1, $1, 1)', [day])
+      await db.pool.query("insert into estimate_basis (channel_id, day, delivery_no, basis, rule_set) values (1, $1, 1, '{}', 1)", [day])
+    }
     const settings: RetentionSettings = { ...FOREVER, retentionReads: { months: 13 }, retentionQuarantine: { days: 15 }, retentionMessages: { days: 15 } }
     const result = await maintain(db.pool, storage, settings, NOW)
     expect(await days()).toEqual(['2025-09-01', '2026-10-01'])
     expect(result.deleted).toMatchObject({ quarantine: 3, message: 2, period_read: onTimescale() ? 2 : 1 })
+    for (const table of ['vee_pending', 'day_flag', 'vee_gap', 'estimate_basis']) {
+      expect((await db.pool.query(`select day from ${table}`)).rows).toEqual([{ day: '2025-09-01' }])
+    }
+    expect((await db.pool.query('select period from channel_baseline order by 1')).rows).toEqual([{ period: 1452 }, { period: 1490 }])
     expect(await count('message')).toBe(3)
     expect((await db.pool.query('select distinct horizon from utility')).rows).toEqual([{ horizon: '2025-09-01' }])
     // September's first local hours in Kiritimati are August's in UTC.

@@ -1,4 +1,5 @@
 import type { Retention } from '../config.js'
+import { PERIOD_DAYS } from '../validate/baseline.js'
 import { beginRegistryWrite, inTransaction, patientClient, SCHEMA_LOCK, type Pool } from './db.js'
 import { firstDayOf, monthOfDay, monthOfInstant, monthStartText, type Month, type Storage } from './storage.js'
 
@@ -111,6 +112,11 @@ async function dropReads(pool: Pool, storage: Storage, retention: Retention, now
   const before = new Date((firstDayOf(month) - 1) * MS_PER_DAY)
   result.deleted.register_read = await prune(pool, 'register_read', 'at < $1', before)
   result.deleted.period_read = await prune(pool, 'period_read', 'end_at < $1', before)
+  // What validation and estimation said of the reads goes with them.
+  for (const table of ['vee_pending', 'day_flag', 'vee_gap', 'estimate_basis']) {
+    result.deleted[table] = await prune(pool, table, 'day < $1::date', before)
+  }
+  result.deleted.channel_baseline = await prune(pool, 'channel_baseline', `(period + 1) * ${PERIOD_DAYS} < $1::date - date '1970-01-01'`, before)
   // Events and outages tell why reads are as they are (an exchange, an hour of zeros): they stay as long as the reads.
   result.deleted.meter_event = await prune(pool, 'meter_event', 'at < $1', before)
   result.deleted.outage = await prune(pool, 'outage', "coalesce(up_at, down_at) < $1 and state in ('over', 'ignored')", before)
