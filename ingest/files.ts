@@ -68,6 +68,7 @@ export class FileDrop {
   #hold: ClaimHold | null = null
   #watcher: FSWatcher | null = null
   #timer: NodeJS.Timeout | null = null
+  #wakeAtMs = 0
   #scan: Promise<void> = Promise.resolve()
   #lastRecoveryMs = 0
 
@@ -105,8 +106,12 @@ export class FileDrop {
   /** Looks through the folder in `ms`, or sooner where that was already asked for. */
   #wake(ms: number): void {
     if (this.#stopping.signal.aborted) return
+    const atMs = performance.now() + ms
+    if (this.#timer !== null && this.#wakeAtMs <= atMs) return
     if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#wakeAtMs = atMs
     this.#timer = setTimeout(() => {
+      this.#timer = null
       this.#scan = this.#scan.then(() => this.#look())
     }, ms)
   }

@@ -153,8 +153,9 @@ export class FastReader {
     switch (bit) {
       case HAS_METER:
         if (!this.#meter.is(this.#bytes, this.#from, this.#to)) {
-          this.#meterText = this.#string8()
-          if (meterFault(this.#meterText) !== undefined) return false
+          const text = this.#string8()
+          if (meterFault(text) !== undefined) return false
+          this.#meterText = text
           this.#meter.keep(this.#from, this.#to, 0)
         }
         record.meter = this.#meterText

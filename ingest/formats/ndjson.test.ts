@@ -20,6 +20,13 @@ function starts(text: string): string[] {
 }
 
 describe('NDJSON', () => {
+  it('has the meter of a record that follows one with a bad meter id', () => {
+    const line = (meter: string, start: number): string => JSON.stringify({ meter, start: `2026-10-02T0${start}:00:00-05:00`, intervalSeconds: 3600, value: 1 })
+    const { batch, problems } = ndjson.decode(bytesOf([line('M1', 0), line('', 1), line('M1', 2)].join('\n')), { zone: null }, null, true)
+    expect(problems.map(({ code, at }) => [code, at])).toEqual([['meter-invalid', 'line 2, /meter']])
+    expect(readsOf(batch).map(({ meter }) => meter)).toEqual(['M1', 'M1'])
+  })
+
   it('reads a record per line; CRLF, blank lines and a byte order mark do not matter', () => {
     const decoded = decode(`\ufeff${line('2026-10-01T00:00:00Z', [1, 2])}\r\n\r\n  \n${line('2026-10-02T00:00:00Z', [3])}`)
     expect(decoded.problems).toEqual([])

@@ -11,6 +11,8 @@ let dir: string
 let drop: string
 const engines: EngineProcess[] = []
 const METERS = 40
+/** Dropped for two engines: more than one takes at a time. */
+const FILES = 16
 
 async function start(env: Record<string, string> = {}): Promise<EngineProcess> {
   const engine = await startEngine(dir, {
@@ -175,11 +177,11 @@ describe('a crash', () => {
   it('of one of two engines on a folder leaves its files to the other', async () => {
     const [survivor] = [engines[engines.length - 1]]
     const victim = await start()
-    for (let n = 0; n < 30; n++) writeFileSync(incoming('default', 'two', `f${n}.csv`), csv(`M${1 + n}`, '2026-07-01', [1, 2, 3]))
-    await until('some are done', () => here('done', 'default', 'two') && readdirSync(join(drop, 'done', 'default', 'two')).length > 4)
+    for (let n = 0; n < FILES; n++) writeFileSync(incoming('default', 'two', `f${n}.csv`), csv(`M${1 + n}`, '2026-07-01', [1, 2, 3]))
+    await until('some are done', () => here('done', 'default', 'two') && readdirSync(join(drop, 'done', 'default', 'two')).length > 0)
     victim.kill('SIGKILL')
-    await until('all are done', () => Array.from({ length: 30 }, (_, n) => n).every((n) => here('done', 'default', 'two', `f${n}.csv`)))
-    for (let n = 0; n < 30; n++) expect(json('done', 'default', 'two', `f${n}.csv.receipt.json`)).toMatchObject({ received: 3 })
+    await until('all are done', () => Array.from({ length: FILES }, (_, n) => n).every((n) => here('done', 'default', 'two', `f${n}.csv`)))
+    for (let n = 0; n < FILES; n++) expect(json('done', 'default', 'two', `f${n}.csv.receipt.json`)).toMatchObject({ received: 3 })
     expect(here('done', 'default', 'two', 'f0~2.csv')).toBe(false)
     survivor.kill('SIGTERM')
     expect(await survivor.exited).toMatchObject({ code: 0 })
