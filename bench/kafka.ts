@@ -42,6 +42,11 @@ export async function kafka(options: ScenarioOptions): Promise<Outcome> {
   if (missing !== null) throw new Error(`no broker: ${missing}`)
   const fleet = createFleet({ meters: METERS, seed: 'bench', zone: 'America/Chicago', startDay: FIRST_DAY })
   const broker = await KafkaBroker.start({ heapMb: 1024 })
+  // A bench that is cut short must not leave it behind.
+  const end = (): void => {
+    if (broker.pid !== undefined) process.kill(broker.pid, 'SIGKILL')
+  }
+  process.once('exit', end)
   let instance: Instance | undefined
   let producer: Producer | undefined
   try {
@@ -63,7 +68,7 @@ export async function kafka(options: ScenarioOptions): Promise<Outcome> {
       about: `${figure(METERS)} meters, keyed by meter (Arrow by its first), ${PARTITIONS} partitions, no headers, ` +
         `${run.bytes.map((b, i) => `${cases[i].name} ${figure(b)} bytes a message`).join(', ')}. One Apache Kafka broker, server and PostgreSQL share the cores. ` +
         'The topic is filled while the server stands still; then until the positions in the database are at its end, after a checkpoint. ' +
-        'The bare consumer is the same client with the same settings in a process of its own, while the server has nothing to read; ' +
+        'The bare consumer is the same client with the same settings in the process of the bench, while the server has nothing to read; ' +
         'samples alternate with it. The first of each, which makes the channels, is not counted.',
       measures, database: await instance.facts(),
     }
@@ -71,6 +76,7 @@ export async function kafka(options: ScenarioOptions): Promise<Outcome> {
     if (producer !== undefined) await new Promise<void>((done) => producer!.disconnect(() => done()))
     await instance?.stop(options.keep)
     await broker.close()
+    process.off('exit', end)
   }
 }
 
