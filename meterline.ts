@@ -1,14 +1,8 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util'
-import { demo } from './cli/demo.js'
-import { migrateCommand, registerCommand, replayCommand, simulateCommand, statusCommand, withdrawCommand } from './cli/commands.js'
-import { keyCommand } from './cli/keys.js'
-import { messagesCommand } from './cli/messages.js'
-import { veeCommand } from './cli/vee.js'
-import { load, messageOf } from './cli/load.js'
-import { ROLES, serve, type ServeRole } from './cli/serve.js'
-import { loadSettings, SettingsError } from './engine/config.js'
-import { parseFaults } from './fixtures/simulator.js'
+import { messageOf } from './cli/message.js'
+import type { ServeRole } from './cli/serve.js'
+import type { Settings } from './engine/config.js'
 
 const USAGE = `meterline serve [--roles ingest,api,notify,console]
 meterline migrate [--to-timescale]   the second moves an installation on plain partitions to hypertables
@@ -42,33 +36,54 @@ async function main(argv: string[]): Promise<number> {
     process.stdout.write(USAGE)
     return command === undefined && values.help !== true ? 1 : 0
   }
+  if (!isCommand(command)) {
+    process.stderr.write(`there is no command ${command}\n${USAGE}`)
+    return 1
+  }
   checkOptions(command, Object.keys(values))
-  const settings = loadSettings(undefined, {
+  const settings = await settingsOf({
     ...(values.url === undefined ? {} : { meterlineUrl: values.url }), ...(values.key === undefined ? {} : { meterlineKey: values.key }) })
   const utility = values.utility ?? null
   if (utility !== null && settings.meterlineUrl !== null && command !== 'simulate') {
     throw new Error('--utility is for work on the database: on a running server the key names its utility')
   }
+  // Each command brings in its own modules only: all of them together take a second of CPU to load.
   switch (command) {
-    case 'serve':
-      await serve(settings, rolesOf(values.roles))
+    case 'serve': {
+      const { ROLES, serve } = await import('./cli/serve.js')
+      await serve(settings, rolesOf(values.roles, ROLES))
       return 0
-    case 'demo':
+    }
+    case 'demo': {
+      const { demo } = await import('./cli/demo.js')
       await demo(values.exit === true)
       return 0
-    case 'migrate':
+    }
+    case 'migrate': {
+      const { migrateCommand } = await import('./cli/commands.js')
       return migrateCommand(settings, values['to-timescale'] === true)
-    case 'register':
+    }
+    case 'register': {
+      const { registerCommand } = await import('./cli/register.js')
       return registerCommand(settings, needed(rest, 'register needs files'), utility)
-    case 'load':
+    }
+    case 'load': {
+      const { load } = await import('./cli/load.js')
       return load(settings, needed(rest, 'load needs files, folders or -'), {
         utility, source: values.source ?? null, format: values.format ?? null, mapping: values.mapping ?? null, zone: values.zone ?? null, meter: values.meter ?? null,
         history: values.history === true, json: values.json === true })
-    case 'withdraw':
+    }
+    case 'withdraw': {
+      const { withdrawCommand } = await import('./cli/commands.js')
       return withdrawCommand(settings, needed(rest, 'withdraw needs the id of a delivery')[0], utility)
-    case 'replay':
+    }
+    case 'replay': {
+      const { replayCommand } = await import('./cli/commands.js')
       return replayCommand(settings, { reason: values.reason ?? null, source: values.source ?? null }, utility)
-    case 'simulate':
+    }
+    case 'simulate': {
+      const { simulateCommand } = await import('./cli/simulate.js')
+      const { parseFaults } = await import('./fixtures/simulator.js')
       return simulateCommand(settings, {
         meters: whole(values.meters, 'meters'), days: whole(values.days, 'days'), to: oneOf(values.to ?? 'http', ['http', 'kafka', 'file'], 'to'),
         ...(values.push === undefined ? {} : { push: oneOf(values.push, ['day', '4h', 'interval'], 'push') }), ...(values.seed === undefined ? {} : { seed: values.seed }),
@@ -76,24 +91,30 @@ async function main(argv: string[]): Promise<number> {
         ...(values.format === undefined ? {} : { format: oneOf(values.format, ['json', 'ndjson', 'csv', 'arrow'], 'format') }),
         ...(values.source === undefined ? {} : { source: values.source }),
         ...(values.faults === undefined ? {} : { faults: parseFaults(values.faults) }) }, utility)
-    case 'key':
+    }
+    case 'key': {
+      const { keyCommand } = await import('./cli/keys.js')
       return keyCommand(settings, rest, {
         role: values.role ?? null, utility, sources: values.sources ?? null, name: values.name ?? null })
-    case 'messages':
+    }
+    case 'messages': {
+      const { messagesCommand } = await import('./cli/messages.js')
       return messagesCommand(settings, rest, { state: values.state ?? null, utility })
-    case 'vee':
+    }
+    case 'vee': {
+      const { veeCommand } = await import('./cli/vee.js')
       return veeCommand(settings, { shadow: values.shadow ?? null, days: whole(values.days ?? '30', 'days') }, utility)
-    case 'status':
+    }
+    case 'status': {
+      const { statusCommand } = await import('./cli/commands.js')
       return statusCommand(settings)
-    default:
-      process.stderr.write(`there is no command ${command}\n${USAGE}`)
-      return 1
+    }
   }
 }
 
 const SERVER = ['url', 'key']
 /** The options of each command: another command's option is a mistake, not something to pass over. */
-const OPTIONS: Record<string, readonly string[]> = {
+const OPTIONS = {
   serve: ['roles'], demo: ['exit'], migrate: ['to-timescale'], status: SERVER,
   register: ['utility', ...SERVER],
   load: ['utility', 'source', 'format', 'mapping', 'zone', 'meter', 'history', 'json', ...SERVER],
@@ -103,20 +124,37 @@ const OPTIONS: Record<string, readonly string[]> = {
   simulate: ['meters', 'days', 'push', 'to', 'dir', 'seed', 'start', 'faults', 'format', 'source', 'utility', ...SERVER],
   key: ['role', 'name', 'utility', 'sources', ...SERVER],
   messages: ['state', 'utility', ...SERVER],
+} satisfies Record<string, readonly string[]>
+
+type Command = keyof typeof OPTIONS
+
+function isCommand(word: string): word is Command {
+  return Object.hasOwn(OPTIONS, word)
 }
 
-function checkOptions(command: string, given: readonly string[]): void {
-  if (!Object.hasOwn(OPTIONS, command)) return
-  const wrong = given.find((name) => !OPTIONS[command].includes(name))
+function checkOptions(command: Command, given: readonly string[]): void {
+  const known: readonly string[] = OPTIONS[command]
+  const wrong = given.find((name) => !known.includes(name))
   if (wrong !== undefined) throw new Error(`meterline ${command} has no option --${wrong}`)
 }
 
-function rolesOf(given: string | undefined): Set<ServeRole> {
-  const words = given === undefined ? [...ROLES] : given.split(',').map((w) => w.trim())
-  for (const w of words) {
-    if (!(ROLES as readonly string[]).includes(w)) throw new Error(`--roles knows ${ROLES.join(', ')}, not "${w}"`)
+/** @throws Error that names every setting that is wrong */
+async function settingsOf(overrides: Partial<Settings>): Promise<Settings> {
+  const { loadSettings, SettingsError } = await import('./engine/config.js')
+  try {
+    return loadSettings(undefined, overrides)
+  } catch (err) {
+    throw err instanceof SettingsError ? new Error(`The settings are wrong:\n${err.message}`, { cause: err }) : err
   }
-  return new Set(words as ServeRole[])
+}
+
+function rolesOf(given: string | undefined, known: readonly ServeRole[]): Set<ServeRole> {
+  const words = given === undefined ? known : given.split(',').map((w) => w.trim())
+  return new Set(words.map((word) => {
+    const found = known.find((role) => role === word)
+    if (found === undefined) throw new Error(`--roles knows ${known.join(', ')}, not "${word}"`)
+    return found
+  }))
 }
 
 function needed(words: string[], message: string): string[] {
@@ -144,7 +182,6 @@ try {
   const code = await main(process.argv.slice(2))
   if (code !== 0) process.exitCode = code
 } catch (err) {
-  if (err instanceof SettingsError) process.stderr.write(`The settings are wrong:\n${err.message}\n`)
-  else process.stderr.write(`${messageOf(err)}\n`)
+  process.stderr.write(`${messageOf(err)}\n`)
   process.exitCode = 1
 }

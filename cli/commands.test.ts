@@ -10,7 +10,8 @@ let url: string
 
 beforeAll(async () => {
   db = await testDatabase()
-  program = new CommandLine({ DATABASE_URL: db.url, UTILITY_ZONE: 'America/Chicago' })
+  // One worker thread: a command here has one small file, and each thread loads every decoder.
+  program = new CommandLine({ DATABASE_URL: db.url, UTILITY_ZONE: 'America/Chicago', WORKERS: '1' })
   url = await program.serve()
 })
 afterAll(async () => {

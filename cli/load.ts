@@ -7,11 +7,11 @@ import { SingleBar } from 'cli-progress'
 import { Registry } from 'prom-client'
 import { findUtility } from '../engine/utilities.js'
 import type { Settings } from '../engine/config.js'
-import { ApiError } from '../engine/problem.js'
 import type { Receipt } from '../engine/receipt.js'
 import { uuidv7 } from '../engine/uuid.js'
 import { Push } from '../ingest/push.js'
-import { remoteServer, ServerError, type Client } from './client.js'
+import { remoteServer, type Client } from './client.js'
+import { messageOf } from './message.js'
 import { DEFAULT_UTILITY, openDatabase, openLog, startIngest } from './runtime.js'
 
 export interface LoadOptions {
@@ -178,15 +178,4 @@ function describe(file: InputFile, r: Receipt): string {
     ...(r.problemCount > 5 ? [`  … and ${count(r.problemCount - 5)} more problems`] : []),
   ]
   return `${lines.join('\n')}\n`
-}
-
-/** An error for people: its message, place and help. */
-export function messageOf(err: unknown): string {
-  if (err instanceof ApiError) {
-    const { at, help } = err.extra
-    return `${err.message}${typeof at === 'string' ? ` (${at})` : ''}${typeof help === 'string' ? ` ${help}` : ''}`
-  }
-  if (err instanceof Error && (err as NodeJS.ErrnoException).code?.startsWith('Z_') === true) return `it is not whole gzip data (${err.message})`
-  if (err instanceof ServerError || err instanceof Error) return err.message
-  return String(err)
 }

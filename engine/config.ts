@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { Type, type Static, type TSchema } from 'typebox'
-import { Value } from 'typebox/value'
+import { Check } from 'typebox/schema'
 
 /** The settings: one schema, read once at the start. No other file reads process.env. */
 
@@ -213,7 +213,7 @@ export function loadSettings(env: Readonly<Record<string, string | undefined>> =
     let value: unknown = structuredClone(property.default)
     if (override !== undefined) value = override
     else if (given !== undefined) value = parse(given)
-    if (value === undefined || !Value.Check(property, value)) {
+    if (value === undefined || !Check(property, value)) {
       faults.push({ name, value: masked(name, override === undefined ? given ?? '' : asPlainText(override)), rule })
     }
     result[camel(name)] = value
