@@ -82,7 +82,7 @@ export class ChangeWriter {
   #seenOf({ channel, before, after }: BlockChange): Seen | null {
     const { map, shared } = this.#set
     if (!map.hasWatched || !isEnergy(channel) || !channel.meter.assignments.some((a) => map.isWatched(a.accountId))) return null
-    return seenOf(after, before, channel.flow, shared.has(channel.channelId))
+    return seenOf(after, before, channel.flow, shared.has(channel.channelId), this.#set.zone)
   }
 
   /** Settles what follows from all that was written, and tells what it did to alerts. Once, last. */

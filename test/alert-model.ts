@@ -76,14 +76,16 @@ export function standing(
           const reads = within(of(FLOWS[t.flow]), day)
           if (reads.length === 0) continue
           const longest = Math.max(...reads.map((r) => r.intervalS))
-          const origin = Math.min(...reads.filter((r) => r.intervalS === longest).map((r) => r.startS))
+          const lengthS = longest === 86_400 ? day[1] - day[0] : longest
+          // The earliest of the grids of that length, from the first of its points on.
+          const origin = Math.min(...reads.filter((r) => r.intervalS === longest).map((r) => day[0] + (r.startS - day[0]) % longest))
           const intervals = new Map<number, bigint>()
           for (const r of reads) {
             const at = longest === 86_400 ? 0 : Math.floor((r.startS - origin) / longest)
             intervals.set(at, (intervals.get(at) ?? 0n) + r.nano)
           }
           for (const nano of intervals.values()) {
-            const kw = halfUp(nano * 3600n, BigInt(longest))
+            const kw = halfUp(nano * 3600n, BigInt(lengthS))
             if (kw > most) most = kw
           }
         }

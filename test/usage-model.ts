@@ -60,23 +60,19 @@ export class UsageModel {
     return found
   }
 
-  period(flow: FlowCode, meter: string | null, fromS: number, toS: number, rangeFromS: number, rangeToS: number): ModelPeriod {
+  period(flow: FlowCode, meter: string | null, fromS: number, toS: number): ModelPeriod {
     const slots = this.slots(flow, meter, fromS, toS)
     const due = slots.filter((x) => x.due)
     const held = slots.filter((x) => x.read !== undefined)
     const present = due.filter((x) => x.read !== undefined)
     const peaks = new Map<number, { micro: bigint; intervalS: number }>()
     for (const x of held) {
-      // The longest interval of the segments that touch the day within the asked range.
+      // The longest interval of the day's reads.
       const dayS = this.zone.dayStart(x.day)
-      const endS = this.zone.dayStart(x.day + 1)
-      const intervalS = Math.max(...this.segments
-        .filter((s) => s.channel.flow === flow && (meter === null || s.channel.meter === meter))
-        .filter((s) => Math.max(s.fromS, dayS, rangeFromS) < Math.min(s.toS, endS, rangeToS))
-        .map((s) => s.channel.intervalS))
-      const atS = intervalS === 86_400 ? dayS : dayS + Math.floor((x.t - dayS) / intervalS) * intervalS
+      const longest = Math.max(...held.filter((y) => y.day === x.day).map((y) => y.s.channel.intervalS))
+      const atS = longest === 86_400 ? dayS : dayS + Math.floor((x.t - dayS) / longest) * longest
       const micro = (peaks.get(atS)?.micro ?? 0n) + x.read!.micro
-      peaks.set(atS, { micro, intervalS })
+      peaks.set(atS, { micro, intervalS: longest === 86_400 ? this.zone.dayStart(x.day + 1) - dayS : longest })
     }
     let peak: { kw: number; atS: number } | null = null
     for (const [atS, { micro, intervalS }] of [...peaks].sort((a, b) => a[0] - b[0])) {

@@ -63,15 +63,27 @@ export function crossingOf(blocks: readonly Block[], limit: Exact): number | und
 
 /** Visits the reads of a block that count, ascending. */
 export function eachSlot(block: Block, visit: (value: number, slot: number, startS: number) => void): void {
-  const { values, lanes, counts, isMeasuredOnly = false } = block
-  for (let i = 0; i < values.length; i++) {
-    const value = values[i]
-    const startS = block.firstAtS + i * block.intervalS
-    if (value === null || value === MISSING || startS < block.fromS || startS >= block.toS) continue
-    if (isMeasuredOnly && lanes !== null && isEngineEstimate(lanes[i])) continue
-    if (counts?.(startS, block.intervalS) === false) continue
-    visit(value, i, startS)
+  for (let i = nextSlot(block, 0); i < block.values.length; i = nextSlot(block, i + 1)) {
+    visit(block.values[i] as number, i, block.firstAtS + i * block.intervalS)
   }
+}
+
+/** True where any read of the block counts. */
+export function hasReads(block: Block): boolean {
+  return nextSlot(block, 0) < block.values.length
+}
+
+/** The first slot from `from` on whose read counts; the number of slots where none does. */
+function nextSlot({ values, lanes, counts, isMeasuredOnly = false, firstAtS, intervalS, fromS, toS }: Block, from: number): number {
+  for (let i = from; i < values.length; i++) {
+    const value = values[i]
+    const startS = firstAtS + i * intervalS
+    if (value === null || value === MISSING || startS < fromS || startS >= toS) continue
+    if (isMeasuredOnly && lanes !== null && isEngineEstimate(lanes[i])) continue
+    if (counts?.(startS, intervalS) === false) continue
+    return i
+  }
+  return values.length
 }
 
 /** An estimate that names its method was made by the engine; a source's own has none. */

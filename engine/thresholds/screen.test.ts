@@ -20,7 +20,7 @@ it('the bounds of a block are never below what any part of its day can come to, 
       const block: Block = {
         channelId: 1, day, firstS, intervalS, exponent, vals, lane: null, version: 1, versions: null, present: held.length, estimated: 0,
         total: held.reduce((a, b) => a + b, 0), peak: Math.max(0, ...held), peakSlot: 0, deliveryNo: 1, settledAtUs: 1, restatedAtUs: 0 }
-      const seen = seenOf(block, null, 1, false)
+      const seen = seenOf(block, null, 1, false, zone)
       const unit = 10 ** exponent
       const hours = new Map<number, number>()
       vals.forEach((v, i) => {
@@ -31,6 +31,6 @@ it('the bounds of a block are never below what any part of its day can come to, 
       for (const sum of hours.values()) expect(seen.hourKwh).toBeGreaterThanOrEqual(sum * unit * (1 - 1e-12))
       if (hours.size > 0) expect(seen.hourKwh).toBeLessThanOrEqual(2 * Math.max(...hours.values()) * unit)
       expect(seen.kwh).toBeCloseTo(held.reduce((a, b) => a + b, 0) * unit, 6)
-      expect(seen.kw).toBeCloseTo(Math.max(0, ...held) * unit * 3600 / intervalS, 6)
+      expect(seen.kw).toBeCloseTo(Math.max(0, ...held) * unit * 3600 / (intervalS === 86_400 ? zone.dayStart(day + 1) - firstS : intervalS), 6)
     }))
 })

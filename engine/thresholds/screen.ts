@@ -3,6 +3,7 @@ import type { MeterRef, RegistryMap } from '../registry-map.js'
 import type { Block } from '../settle.js'
 import { intArray } from '../store/blocks.js'
 import type { Queryable } from '../store/db.js'
+import { DAY_S } from '../time/civil.js'
 import { periodOf, type BillingCycle, type DaySpan } from '../time/billing.js'
 import type { Zone } from '../time/zone.js'
 import { aboveLimit, forgetPeriods, type PeriodSum } from './period-bounds.js'
@@ -28,14 +29,15 @@ export interface Seen {
 const HOUR_S = 3600
 
 /** The bounds of a block. @param before as it stood before the commit; null where none did */
-export function seenOf(block: Block, before: Block | null, flow: FlowCode, isShared: boolean): Seen {
+export function seenOf(block: Block, before: Block | null, flow: FlowCode, isShared: boolean, zone: Zone): Seen {
   const unit = 10 ** block.exponent
   const kwh = block.total * unit
+  const intervalS = block.intervalS === DAY_S ? zone.dayStart(block.day + 1) - zone.dayStart(block.day) : block.intervalS
   return {
     channelId: block.channelId, flow, isShared, kwh,
     addedKwh: before === null ? kwh : Math.max(0, kwh - before.total * 10 ** before.exponent),
     hourKwh: block.intervalS > HOUR_S ? 0 : greatestHour(block) * unit,
-    kw: block.present === 0 ? 0 : block.peak * unit * HOUR_S / block.intervalS,
+    kw: block.present === 0 ? 0 : block.peak * unit * HOUR_S / intervalS,
   }
 }
 

@@ -1,7 +1,8 @@
 import { Quality, QUALITY_MASK } from '../read-batch.js'
 import type { Zone } from '../time/zone.js'
 import { ExactSum } from '../usage/decimal.js'
-import { eachSlot, endOf } from './crossing.js'
+import { powerGrid, powerInterval } from '../usage/grid.js'
+import { eachSlot, endOf, hasReads } from './crossing.js'
 import { compareExact, divideExact, exactNumber, multiplyExact, parseExact, roundExact, ZERO, type Exact } from './exact.js'
 import { hourStart } from './kinds.js'
 import type { Reading } from './readings.js'
@@ -55,13 +56,13 @@ export interface Demand {
 
 /**
  * The greatest mean power of any interval, over the sum of the channels. Where channels of unlike intervals are summed,
- * it is taken over the longest of the day, because nobody knows how a long read spreads over short ones. In a net only
- * intervals count of which both sides are held. null where nothing is held.
+ * it is taken over the longest that has a read which counts on that day ({@link powerGrid}). In a net only intervals count
+ * of which both sides are held. null where nothing is held.
  */
 export function demandOf(readings: readonly Reading[], limit: Exact): Demand | null {
   const isNet = readings.some((r) => r.sign === -1)
   const days = new Map<number, Reading[]>()
-  for (const r of readings) days.set(r.dayEndS, [...days.get(r.dayEndS) ?? [], r])
+  for (const r of readings) if (hasReads(r)) days.set(r.dayEndS, [...days.get(r.dayEndS) ?? [], r])
   let present = 0
   let estimated = 0
   let best: { kw: Exact; atS: number; endS: number } | null = null
@@ -77,14 +78,13 @@ export function demandOf(readings: readonly Reading[], limit: Exact): Demand | n
       if (best === null || compareExact(day.kw, best.kw) > 0) best = day
       continue
     }
-    const longest = blocks.reduce((a, b) => b.intervalS > a.intervalS ? b : a)
+    const grid = powerGrid(blocks.map((b) => ({ intervalS: b.intervalS, firstS: b.firstAtS })))
     const intervals = new Map<number, { sum: SlotSum; endS: number; signs: Set<number> }>()
     for (const block of blocks) {
       eachSlot(block, (value, slot, startS) => {
-        const index = Math.max(0, Math.floor((startS - longest.firstAtS) / longest.intervalS))
-        const atS = longest.firstAtS + index * longest.intervalS
+        const { atS, endS } = powerInterval(grid, startS, dayEndS)
         let interval = intervals.get(atS)
-        if (interval === undefined) intervals.set(atS, interval = { sum: emptySum(), endS: endOf(longest, atS), signs: new Set() })
+        if (interval === undefined) intervals.set(atS, interval = { sum: emptySum(), endS, signs: new Set() })
         addSlot(interval.sum, block, value, slot)
         interval.signs.add(block.sign)
       })
@@ -93,7 +93,7 @@ export function demandOf(readings: readonly Reading[], limit: Exact): Demand | n
       present += sum.present
       estimated += sum.estimated
       if (isNet && signs.size < 2) continue
-      const kw = powerOf(exactOf(sum.sum), longest.intervalS)
+      const kw = powerOf(exactOf(sum.sum), endS - atS)
       if (crossedAtS === null && compareExact(kw, limit) > 0) crossedAtS = endS
       if (best === null || compareExact(kw, best.kw) > 0) best = { kw, atS, endS }
     }
@@ -108,9 +108,10 @@ function demandOfBlock(block: Reading, limit: Exact): Demand | null {
   let greatest = -Infinity
   let atS = 0
   let firstAbove: number | null = null
-  const kwOf = (value: number): Exact => powerOf({ mantissa: BigInt(value), exponent: block.exponent }, block.intervalS)
+  const intervalS = endOf(block, block.firstAtS) - block.firstAtS
+  const kwOf = (value: number): Exact => powerOf({ mantissa: BigInt(value), exponent: block.exponent }, intervalS)
   // A read well below cannot be above once rounded to a billionth.
-  const nearly = exactNumber(limit) * block.intervalS / HOUR_S / 10 ** block.exponent * (1 - 1e-9) - 2e-9 / 10 ** block.exponent
+  const nearly = exactNumber(limit) * intervalS / HOUR_S / 10 ** block.exponent * (1 - 1e-9) - 2e-9 / 10 ** block.exponent
   eachSlot(block, (value, slot, startS) => {
     present++
     if (block.lanes !== null && (block.lanes[slot] & QUALITY_MASK) === Quality.estimated) estimated++

@@ -19,3 +19,31 @@ export function gridAtOrAfter(fromS: number, anchorS: number, intervalS: number)
 export function mod(a: number, n: number): number {
   return ((a % n) + n) % n
 }
+
+/** Intervals of one local day over which the mean power of several channels is taken. */
+export interface PowerGrid {
+  readonly intervalS: number
+  /** Start of the first whole one, epoch seconds. */
+  readonly originS: number
+}
+
+/**
+ * The longest intervals of the channels, because nobody knows how a long read spreads over short ones; of several grids
+ * of that length the earliest.
+ * @param channels those whose reads count on the day, and nobody else's: a daily channel that is masked, or has no read,
+ * would spread the others' greatest hour over the day. firstS is the first grid point of the day, epoch seconds
+ */
+export function powerGrid(channels: Iterable<{ readonly intervalS: number; readonly firstS: number }>): PowerGrid {
+  let grid: PowerGrid = { intervalS: 0, originS: Infinity }
+  for (const { intervalS, firstS } of channels) {
+    if (intervalS > grid.intervalS || (intervalS === grid.intervalS && firstS < grid.originS)) grid = { intervalS, originS: firstS }
+  }
+  return grid
+}
+
+/** The interval in which an instant of the day lies: its start, and its end, both epoch seconds. */
+export function powerInterval({ intervalS, originS }: PowerGrid, s: number, dayEndS: number): { atS: number; endS: number } {
+  if (intervalS === DAILY_S) return { atS: originS, endS: dayEndS }
+  const atS = originS + Math.floor((s - originS) / intervalS) * intervalS
+  return { atS, endS: atS + intervalS }
+}

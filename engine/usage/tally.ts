@@ -2,7 +2,7 @@ import { MISSING, QUALITY_MASK, Quality, rankOf } from '../read-batch.js'
 import type { Bucket } from './buckets.js'
 import type { DayRow } from './day-rows.js'
 import { ExactSum, powerKw } from './decimal.js'
-import { DAILY_S } from './grid.js'
+import { DAILY_S, powerGrid, powerInterval } from './grid.js'
 import { BucketWalk, daysOf, eachSlot, Grids, isExpected, isWhole, type GroupDay } from './slots.js'
 import type { Group, Piece, Span } from './span.js'
 
@@ -60,7 +60,7 @@ function addWholeDay(tally: Tally, at: GroupDay, span: Span, grids: Grids): void
   if (row === undefined || row.present === 0) return
   tally.held += row.present
   tally.sum.add(row.total, row.exponent)
-  raisePeak(tally, powerKw(row.peak, row.exponent, row.intervalS), row.firstS + row.peakSlot * row.intervalS)
+  raisePeak(tally, powerKw(row.peak, row.exponent, piece.intervalS === DAILY_S ? at.endS - at.startS : piece.intervalS), row.firstS + row.peakSlot * row.intervalS)
 }
 
 function raisePeak(tally: Tally, kw: number, atS: number): void {
@@ -69,19 +69,19 @@ function raisePeak(tally: Tally, kw: number, atS: number): void {
 
 /**
  * The day slot by slot. The peak of several channels is the peak of their sum per interval; where their intervals are of
- * unlike length, it is taken over the longest of the day, because nobody knows how a long read spreads over short ones.
+ * unlike length, it is taken over the longest that has a read in the range on that day ({@link powerGrid}).
  */
 function addSlots(tallies: Tally[], at: GroupDay, walk: BucketWalk, span: Span, grids: Grids): void {
-  const longest = at.pieces.reduce((a, b) => b.intervalS > a.intervalS ? b : a)
-  const originS = longest.intervalS === DAILY_S
-    ? at.startS
-    : grids.of(longest, at, span.row(longest.channelId, at.day)).firstS
-  /** Sums per bucket and interval, in the order of time. */
-  const intervals = new Map<string, { bucket: number; atS: number; sum: ExactSum }>()
-  for (const piece of at.pieces) {
+  const parts = at.pieces.map((piece) => {
     const row = span.row(piece.channelId, at.day)
-    const expected = isExpected(piece, at, span)
-    eachSlot(piece, at, row, grids.of(piece, at, row), (startS, mantissa, lane) => {
+    return { piece, row, grid: grids.of(piece, at, row), expected: isExpected(piece, at, span) }
+  })
+  const power = powerGrid(parts.filter(({ piece, row, grid }) => hasReads(piece, at, row, grid))
+    .map(({ piece: { intervalS }, grid: { firstS } }) => ({ intervalS, firstS })))
+  /** Sums per bucket and interval, in the order of time. */
+  const intervals = new Map<string, { bucket: number; atS: number; endS: number; sum: ExactSum }>()
+  for (const { piece, row, grid, expected } of parts) {
+    eachSlot(piece, at, row, grid, (startS, mantissa, lane) => {
       const bucket = walk.at(startS)
       const tally = tallies[bucket]
       if (expected) countSlot(tally, mantissa, lane)
@@ -89,19 +89,22 @@ function addSlots(tallies: Tally[], at: GroupDay, walk: BucketWalk, span: Span, 
       const exponent = (row as DayRow).exponent
       tally.held++
       tally.sum.add(mantissa, exponent)
-      const slot = longest.intervalS === DAILY_S ? 0 : Math.floor((startS - originS) / longest.intervalS)
-      const key = `${bucket} ${slot}`
+      const { atS, endS } = powerInterval(power, startS, at.endS)
+      const key = `${bucket} ${atS}`
       let interval = intervals.get(key)
-      if (interval === undefined) {
-        interval = { bucket, atS: originS + slot * longest.intervalS, sum: new ExactSum() }
-        intervals.set(key, interval)
-      }
+      if (interval === undefined) intervals.set(key, interval = { bucket, atS, endS, sum: new ExactSum() })
       interval.sum.add(mantissa, exponent)
     })
   }
-  for (const { bucket, atS, sum } of [...intervals.values()].sort((a, b) => a.atS - b.atS)) {
-    raisePeak(tallies[bucket], sum.powerKw(longest.intervalS), atS)
+  for (const { bucket, atS, endS, sum } of [...intervals.values()].sort((a, b) => a.atS - b.atS)) {
+    raisePeak(tallies[bucket], sum.powerKw(endS - atS), atS)
   }
+}
+
+function hasReads(piece: Piece, at: GroupDay, row: DayRow | undefined, grid: { firstS: number; slots: number }): boolean {
+  let has = false
+  eachSlot(piece, at, row, grid, (_startS, mantissa) => { has ||= mantissa !== MISSING })
+  return has
 }
 
 /** Counts one slot that is due. */
