@@ -6,21 +6,23 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { packageRoot } from '../engine/package-root.js'
 import { getZone } from '../engine/time/zone.js'
+import { arrow } from '../ingest/formats/arrow.js'
 import { detectFormat, type DecodeContext, type Format } from '../ingest/formats/format.js'
-import { checkDecoding, mutate, mutateXml, randomOf } from '../fixtures/mutations.js'
+import { arrowBodies, checkDecoding, mutate, mutateWords, mutateXml, randomOf } from '../fixtures/mutations.js'
 
 const SLOW_MS = 2000
 const seconds = Number(process.argv[2] ?? 60)
 const only = process.argv[3] ?? ''
 const folder = join(packageRoot(), 'fixtures')
 const paths = process.argv.length > 4 ? process.argv.slice(4)
-  : ['formats', 'samples'].flatMap((name) => readdirSync(join(folder, name)).filter((f) => !f.endsWith('.md')).map((f) => join(folder, name, f)))
+  : ['formats', 'samples', 'arrow'].flatMap((name) => readdirSync(join(folder, name)).filter((f) => !/\.(md|py)$/.test(f)).map((f) => join(folder, name, f)))
 const contexts: DecodeContext[] = [
   { zone: getZone('America/Chicago'), defaultIntervalS: 900 }, { zone: null }, { zone: getZone('Australia/Lord_Howe'), clock: 'wall-as-epoch', round: true }]
 
 const bodies = new Map<Format, Uint8Array[]>()
-for (const path of paths) {
-  const bytes = new Uint8Array(readFileSync(path))
+const files = paths.map((path): [string, Uint8Array] => [path, new Uint8Array(readFileSync(path))])
+const made = process.argv.length > 4 ? [] : arrowBodies().map((bytes): [string, Uint8Array] => ['made.arrows', bytes])
+for (const [path, bytes] of [...files, ...made]) {
   const format = detectFormat(undefined, undefined, path, bytes)
   bodies.set(format, [...bodies.get(format) ?? [], bytes])
 }
@@ -32,8 +34,9 @@ for (const [format, own] of bodies) {
   for (; Date.now() < until; seed++) {
     const random = randomOf(seed * 2_654_435_761)
     const whole = own[random(own.length)]
-    // XML is refused at the first broken tag: every other body stays well-formed.
-    const body = seed % 2 === 0 && isXml(whole) ? mutateXml(whole, random) : mutate(whole, random)
+    // XML is refused at the first broken tag, and Arrow at the first message that is not whole: every other body stays well-formed.
+    const change = seed % 2 === 1 ? mutate : isXml(whole) ? mutateXml : format === arrow ? mutateWords : mutate
+    const body = change(whole, random)
     const began = performance.now()
     try {
       checkDecoding(format, body, contexts[random(contexts.length)])

@@ -116,9 +116,10 @@ class MessageCheck {
     const vtable = table - view.getInt32(table, true)
     const at = 4 + 2 * n
     if (at + 2 > view.getUint16(vtable, true)) return 0
-    const offset = view.getUint16(vtable + at, true)
+    // Signed, as the library reads it.
+    const offset = view.getInt16(vtable + at, true)
     if (offset === 0) return 0
-    if (table + offset + size > view.byteLength) throw broken()
+    if (offset < 4 || table + offset + size > view.byteLength) throw broken()
     return table + offset
   }
 
@@ -126,7 +127,10 @@ class MessageCheck {
     const view = this.#view
     if (++this.#tables > MAX_TABLES || at < 0 || at + 4 > view.byteLength) throw broken()
     const vtable = at - view.getInt32(at, true)
-    if (vtable < 0 || vtable + 4 > view.byteLength || vtable + view.getUint16(vtable, true) > view.byteLength) throw broken()
+    if (vtable < 0 || vtable + 4 > view.byteLength) throw broken()
+    // Of an odd size the library would read one field more than is looked at here.
+    const size = view.getInt16(vtable, true)
+    if (size < 4 || size % 2 !== 0 || vtable + size > view.byteLength) throw broken()
   }
 
   /** Where the offset at a place leads: always ahead, so that nothing holds itself. */

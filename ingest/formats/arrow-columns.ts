@@ -77,6 +77,8 @@ export function wordsOf(data: Data, name: string): (row: number) => string | nul
     if (isMissing(data, row)) return null
     const from = Number(offsets[row])
     const to = Number(offsets[row + 1])
+    // Every row's, not only the last: texts that lie nowhere would be compared without end.
+    if (!(from >= 0 && from <= to && to <= text.length)) throw tooShort(name)
     if (to - from === lastTo - lastFrom && to > from) {
       const shift = lastFrom - from
       let p = from
