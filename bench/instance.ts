@@ -149,6 +149,15 @@ export class Instance {
     return client
   }
 
+  /** Waits until no channel-day waits to be validated. */
+  async untilJudged(client: pg.Client): Promise<void> {
+    for (;;) {
+      const { rows: [{ waits }] } = await client.query<{ waits: boolean }>('select exists (select from vee_pending) as waits')
+      if (!waits) return
+      await sleep(50)
+    }
+  }
+
   async facts(): Promise<DatabaseFacts> {
     const client = await this.connect()
     try {

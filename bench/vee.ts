@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { dayNumber } from '../engine/time/text.js'
 import { createFleet, type FleetOptions } from '../fixtures/simulator.js'
 import { Instance } from './instance.js'
@@ -40,11 +39,7 @@ export async function vee(options: ScenarioOptions): Promise<Outcome> {
       const began = performance.now()
       const sent = await pusher.send(CONNECTIONS)
       if (sent.stored !== prepared.reads) throw new Error(`${sent.stored} of ${prepared.reads} reads were stored`)
-      for (let waits = validates; waits;) {
-        const { rows } = await client.query<{ waits: boolean }>('select exists (select from vee_pending) as waits')
-        waits = rows[0].waits
-        if (waits) await sleep(50)
-      }
+      if (validates) await instance.untilJudged(client)
       const all = (performance.now() - began) / 1000
       say(`${validates ? 'with' : 'without'} validation: ${figure(sent.stored / sent.seconds)} reads/s to the receipts` +
         (validates ? `, ${figure(sent.stored / all)} until all was judged` : ''))

@@ -99,9 +99,9 @@ async function settleEvents(client: pg.PoolClient, utilityId: number, e: Entry, 
 }
 
 /** Pieces whose blocks stand in memory at a time. */
-const SLICE = 4096
+const SLICE = 2048
 /** A body of that many slices is large: on its way the thread's garbage is collected once for as many. */
-const COLLECT_SLICES = 4
+const COLLECT_SLICES = 6
 
 /** Cuts sorted pieces where another channel's day begins. */
 function* slicesOf(pieces: readonly Piece[]): Generator<readonly Piece[]> {

@@ -1,5 +1,5 @@
 import { createHash, type Hash } from 'node:crypto'
-import { collectYoungGarbage } from '../engine/memory.js'
+import { passed } from '../engine/memory.js'
 import { ApiError, BodyError } from '../engine/problem.js'
 import type { Receipt } from '../engine/receipt.js'
 import type { FormatState } from './formats/format.js'
@@ -20,8 +20,6 @@ export interface PushOptions {
 }
 
 const STEP = 1024 * 1024
-/** Bytes of a body whose pieces, as they came from the socket, are let gather. */
-const COLLECT_BYTES = 8 * STEP
 /** What a push is counted as at least: its socket, headers and bookkeeping cost about that, however short the body. */
 const LEAST = 16 * 1024
 
@@ -41,8 +39,6 @@ export class Push {
   /** The sender is slow: it holds the memory of what it sent, not of what it announced. */
   #slow = false
   #total = 0
-  /** Bytes that came since garbage was collected. */
-  #pieces = 0
   #part = 1
   #state: FormatState | null = null
   #receipt: Receipt | null = null
@@ -93,10 +89,7 @@ export class Push {
     this.#total += chunk.length
     if (this.#total > this.#options.maxBodyBytes) throw this.#tooLarge()
     this.#hash?.update(chunk)
-    if ((this.#pieces += chunk.length) >= COLLECT_BYTES) {
-      this.#pieces = 0
-      collectYoungGarbage()
-    }
+    passed(chunk.length)
     let from = 0
     while (from < chunk.length && this.#repeats === null) {
       if (this.#filled === this.#options.atomicBytes) {

@@ -28,7 +28,7 @@ export async function enqueuePending(
 
 /** Rows taken in one transaction, and the channel-days that end a batch. */
 const ROWS_AT_A_TIME = 1024
-const DAYS_AT_A_TIME = 16_000
+const DAYS_AT_A_TIME = 4_000
 
 /**
  * Takes some of what waits, for good once the transaction commits: days by channel. The caller holds the utility's

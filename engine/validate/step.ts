@@ -1,4 +1,4 @@
-import { collectGarbage } from '../memory.js'
+import { passed } from '../memory.js'
 import { inTransaction, type Pool, type Queryable } from '../store/db.js'
 import { intArray } from '../store/blocks.js'
 import { dayText } from '../time/text.js'
@@ -15,12 +15,9 @@ import type { RuleSet } from './rule-set.js'
 /** Advisory lock class of validation: one process at a time judges a utility's days. */
 export const VALIDATION_LOCK = 0x4d05
 /** Channels whose days stand in memory at a time. */
-const CHUNK = 500
-/**
- * Days read until the thread's garbage is collected. What came from the socket lies outside of V8's heap, which lets
- * 64 MB of it gather in every thread before it looks (bench `memory`).
- */
-const COLLECT_DAYS = 8_000
+const CHUNK = 250
+/** A day's block as it comes from the socket: its text, and the row around it. */
+const DAY_BYTES = 1024
 
 export interface ValidationResult {
   /** Channel-days judged, and flags that are new or changed. */
@@ -48,7 +45,6 @@ export async function validateSome(pool: Pool, utilityId: number, nowS: number):
     const { rules, version } = await loadRules(client, utilityId)
     let judged = 0
     let flagged = 0
-    let read = 0
     const channels = [...pending.keys()].sort((a, b) => a - b)
     for (let i = 0; i < channels.length; i += CHUNK) {
       const part = channels.slice(i, i + CHUNK).map((channelId) => ({ channelId, days: pending.get(channelId)! }))
@@ -57,11 +53,7 @@ export async function validateSome(pool: Pool, utilityId: number, nowS: number):
       judged += result.judged.length
       flagged += await settleFlags(client, utilityId, result.judged, version, new Date(nowS * 1000))
       if (rules.estimation.enabled) await touchGaps(client, utilityId, part, result, rules.estimation.likeDayReach)
-      read += result.judged.length + result.made.size * SLOT_DAYS
-      if (read >= COLLECT_DAYS) {
-        collectGarbage()
-        read = 0
-      }
+      passed((result.judged.length + result.made.size * SLOT_DAYS) * DAY_BYTES)
     }
     return { judged, flagged, more: true }
   })
