@@ -44,7 +44,7 @@ const CHANNELS = `
       ${SPANS}
      where m.utility_id = $1 and m.role = 'main'
        and a.from_at < to_timestamp($4) and (a.to_at is null or a.to_at > to_timestamp($3))
-       and (not c.shared or (s.from_at < to_timestamp($4) and coalesce(s.to_at, 'infinity') > to_timestamp($3)))
+       and (not c.shared or (s.channel_id is not null and coalesce(s.from_at, '-infinity') < to_timestamp($4) and coalesce(s.to_at, 'infinity') > to_timestamp($3)))
        and (s.channel_id is null or tstzrange(a.from_at, a.to_at) && tstzrange(s.from_at, s.to_at))
   ), held as (
     select k.*, d.channel_id is not null as has_row, coalesce(d.delivery_no, e.delivery_no) as delivery_no, d.vals, d.lane,

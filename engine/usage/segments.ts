@@ -31,16 +31,19 @@ interface Row {
 }
 
 /**
- * Joins the spans of channel c as s; to_at is null where the span is open. Spans end with the last read; nothing counts
- * after the very last of them, so the channel that read last is taken to count on: reads that fail to come are missing.
+ * Joins the spans of channel c as s; from_at and to_at are null where the span is open. Spans begin and end with reads, and
+ * between two of them, or before the first and after the last, no channel has any. The channel that read last is taken to
+ * count on until another does, and the first to count from ever, as a channel without siblings does: the flow is metered
+ * all the time, and reads that fail to come are missing.
  */
 export const SPANS = `
   left join lateral (
-       select sp.channel_id, sp.from_at,
-              case when exists (select from channel_span n
-                                 where n.meter_id = sp.meter_id and n.quantity = sp.quantity and n.flow = sp.flow
-                                   and tstzrange(n.from_at, n.to_at) && tstzrange(sp.to_at, null))
-                   then sp.to_at end as to_at
+       select sp.channel_id,
+              case when exists (select from channel_span b
+                                 where b.meter_id = sp.meter_id and b.quantity = sp.quantity and b.flow = sp.flow and b.from_at < sp.from_at)
+                   then sp.from_at end as from_at,
+              (select min(n.from_at) from channel_span n
+                where n.meter_id = sp.meter_id and n.quantity = sp.quantity and n.flow = sp.flow and n.from_at >= sp.to_at) as to_at
          from channel_span sp where sp.channel_id = c.channel_id) s on c.shared`
 
 const SELECT = `
