@@ -53,3 +53,28 @@ export async function takePending(db: Queryable, utilityId: number): Promise<Map
   }
   return taken
 }
+
+/**
+ * Which of the days after the taken ones still wait themselves, of the channels taken: keys as {@link dayKey} gives them.
+ * @param reach days to look ahead
+ */
+export async function stillPending(
+  db: Queryable, utilityId: number, taken: ReadonlyMap<number, ReadonlySet<number>>, reach: number,
+): Promise<Set<number>> {
+  const wanted = new Set<number>()
+  for (const days of taken.values()) for (const day of days) for (let d = day + 1; d <= day + reach; d++) wanted.add(d)
+  const { rows } = await db.query<{ day: string; channel_ids: number[] }>(
+    'select day, channel_ids from vee_pending where utility_id = $1 and day = any($2::date[])',
+    [utilityId, `{${[...wanted].map(dayText).join(',')}}`])
+  const keys = new Set<number>()
+  for (const { day, channel_ids } of rows) {
+    const number = dayNumber(day)
+    for (const id of channel_ids) if (taken.has(id)) keys.add(dayKey(id, number))
+  }
+  return keys
+}
+
+/** A channel's day as one number. */
+export function dayKey(channelId: number, day: number): number {
+  return channelId * 65_536 + day
+}

@@ -8,7 +8,7 @@ import { periodOf, periodsAfter, periodStart, PERIOD_DAYS, SLOT_DAYS, type Basel
 import { baselineKey, laterPeriods, makeBaselines, readBaselines, sameBaseline, writeBaselines } from './baseline-store.js'
 import { settleFlags, type JudgedDay } from './flags.js'
 import { DEPENDENT_DAYS, judgeDays, slotsOf, type DaysToJudge } from './judge-days.js'
-import { enqueuePending, takePending } from './pending.js'
+import { dayKey, enqueuePending, stillPending, takePending } from './pending.js'
 import { loadRules } from './rule-set-store.js'
 import type { RuleSet } from './rule-set.js'
 
@@ -43,12 +43,13 @@ export async function validateSome(pool: Pool, utilityId: number, nowS: number):
     if (utility.zone === null || pending.size === 0) return { judged: 0, flagged: 0, more: false }
     const zone = getZone(utility.zone)
     const { rules, version } = await loadRules(client, utilityId)
+    const awaiting = await stillPending(client, utilityId, pending, DEPENDENT_DAYS)
     let judged = 0
     let flagged = 0
     const channels = [...pending.keys()].sort((a, b) => a - b)
     for (let i = 0; i < channels.length; i += CHUNK) {
       const part = channels.slice(i, i + CHUNK).map((channelId) => ({ channelId, days: pending.get(channelId)! }))
-      const result = await validateChannels(client, zone, part, rules, newestDueDay(zone, nowS))
+      const result = await validateChannels(client, zone, part, rules, newestDueDay(zone, nowS), awaiting)
       await writeBaselines(client, result.made)
       judged += result.judged.length
       flagged += await settleFlags(client, utilityId, result.judged, version, new Date(nowS * 1000))
@@ -71,19 +72,24 @@ interface Validated {
   made: Map<number, Baseline | null>
 }
 
-/** Judges the days of channels that changed, and those that depend on them. Reads only. */
+/**
+ * Judges the days of channels that changed, and those that depend on them. Reads only.
+ * @param awaiting days that are judged in a later turn anyway: of a fleet's week that came at once each day would
+ * otherwise be judged again for each of the four before it
+ */
 export async function validateChannels(
-  db: Queryable, zone: Zone, changed: readonly ChannelDays[], rules: RuleSet, dueDay: number,
+  db: Queryable, zone: Zone, changed: readonly ChannelDays[], rules: RuleSet, dueDay: number, awaiting: ReadonlySet<number> = new Set(),
 ): Promise<Validated> {
   const made = new Map<number, Baseline | null>()
   const periods = new Map<number, Set<number>>()
   await remake(db, zone, changed, made, periods)
   const todo = changed.map(({ channelId, days }): DaysToJudge => {
     const others = new Set<number>()
-    for (const day of days) for (let d = day + 1; d <= day + DEPENDENT_DAYS; d++) if (!days.has(d)) others.add(d)
-    for (const period of periods.get(channelId) ?? []) {
-      for (let d = periodStart(period); d < periodStart(period) + PERIOD_DAYS; d++) if (!days.has(d)) others.add(d)
+    const add = (day: number): void => {
+      if (!days.has(day) && !awaiting.has(dayKey(channelId, day))) others.add(day)
     }
+    for (const day of days) for (let d = day + 1; d <= day + DEPENDENT_DAYS; d++) add(d)
+    for (const period of periods.get(channelId) ?? []) for (let d = periodStart(period); d < periodStart(period) + PERIOD_DAYS; d++) add(d)
     return { channelId, named: days, others }
   })
   const wanted = new Map<number, { channelId: number; period: number }>()
