@@ -98,15 +98,18 @@ async function settleEvents(client: pg.PoolClient, utilityId: number, e: Entry, 
   tally.duplicate += duplicate
 }
 
-/** Pieces whose blocks stand in memory at a time. */
+/** Pieces settled in one go: each slice costs its round trips, and with 2,048 day blocks settle at two thirds of the rate. */
+const WHOLE = 8192
+/** Pieces of a larger body whose blocks stand in memory at a time. */
 const SLICE = 2048
-/** A body of that many slices is large: on its way the thread's garbage is collected once for as many. */
-const COLLECT_SLICES = 6
+/** On the way of a larger body the thread's garbage is collected once for as many slices. */
+const COLLECT_SLICES = 4
 
 /** Cuts sorted pieces where another channel's day begins. */
 function* slicesOf(pieces: readonly Piece[]): Generator<readonly Piece[]> {
+  const size = pieces.length <= WHOLE ? WHOLE : SLICE
   for (let from = 0; from < pieces.length;) {
-    let to = Math.min(from + SLICE, pieces.length)
+    let to = Math.min(from + size, pieces.length)
     while (to < pieces.length && pieces[to].day === pieces[to - 1].day &&
       pieces[to].channel.channelId === pieces[to - 1].channel.channelId) to++
     yield from === 0 && to === pieces.length ? pieces : pieces.slice(from, to)
