@@ -26,6 +26,8 @@ COPY engine/notify/templates engine/notify/templates
 RUN mkdir /data && chown node:node /data
 VOLUME /data
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=8080 METERLINE_DIR=/data
+# Large buffers go back to the system as they are freed (docs/operations.md, Sizing).
+ENV MALLOC_MMAP_THRESHOLD_=262144
 # node, by its number: a platform that refuses root can tell.
 USER 1000
 EXPOSE 8080

@@ -68,6 +68,8 @@ export class Instance {
       // A group of its own: a signal to ours (Ctrl-C, timeout) and then our own would be two, and the second cuts its close short.
       detached: true,
       env: {
+        // As `npm start` and the image have it.
+        MALLOC_MMAP_THRESHOLD_: '262144',
         PATH: process.env.PATH, HOME: process.env.HOME, METERLINE_DIR: join(folder, 'data'), HOST: '127.0.0.1', PORT: '0',
         UTILITY_ZONE: 'America/Chicago', ...env,
       },
