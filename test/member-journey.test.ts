@@ -139,7 +139,7 @@ describe('a member on a hot day', () => {
   it('gets one text and one mail when 17:45 is past 60, and sees why under alerts', async () => {
     expect(await push(70, 71)).toMatchObject({ stored: 1, alerts: { raised: 1, retracted: 0 } })
     await expect.poll(told, { timeout: 10_000 }).toEqual(sent('alert'))
-    expect(sms.received.slice(1)).toEqual([{ to: PHONE, from: '+15125550000', body: expect.stringMatching(/^Lake cabin: 60\.2 kWh used on Jul 29, limit 60\. Passed Jul 29, 5:45 PM\./) as string }])
+    expect(sms.received.slice(1)).toEqual([{ to: PHONE, from: '+15125550000', body: expect.stringMatching(/^Pine Co-op: Lake cabin: 60\.2 kWh used on Jul 29, limit 60\. Passed Jul 29, 5:45 PM\./) as string }])
     expect(mail.received.slice(1).map((m) => m.to)).toEqual([MAIL])
     expect(mail.received[1].content).toMatch(/^Subject: Lake cabin: more than 60 kWh in a day/m)
     expect(await alerts()).toMatchObject([{
@@ -165,7 +165,7 @@ describe('a member on a hot day', () => {
     await expect.poll(told, { timeout: 10_000 }).toEqual([...sent('alert'), ...sent('correction')])
     expect(await alerts()).toMatchObject([{
       state: 'retracted', value: 59.7, history: [{ state: 'raised', value: 60.2 }, { state: 'retracted', value: 59.7 }] }])
-    expect(sms.received.slice(2)).toEqual([{ to: PHONE, from: '+15125550000', body: expect.stringMatching(/^Lake cabin: correction: 59\.7 kWh used on Jul 29, not above your limit 60\./) as string }])
+    expect(sms.received.slice(2)).toEqual([{ to: PHONE, from: '+15125550000', body: expect.stringMatching(/^Pine Co-op: Lake cabin: correction: 59\.7 kWh used on Jul 29, not above your limit 60\./) as string }])
     expect(sms.received[2].body.length).toBeLessThanOrEqual(160)
     expect(mail.received.slice(2).map((m) => m.to)).toEqual([MAIL])
     expect(mail.received[2].content).toMatch(/^Subject: Correction for Lake cabin/m)
