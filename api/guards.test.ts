@@ -147,6 +147,19 @@ describe('one record at a time', () => {
       settings: { clock: 'local-standard', unit: 'ccf', skipRules: ['negative-energy'] } })
   })
 
+  it('lets a source skip any rule that there is, the utility\'s own too, and lists them where there is none', async () => {
+    const put = (skipRules: unknown) => server.call(operator, 'PUT', '/v1/sources/lenient', { skipRules })
+    const refused = (await put(['spike', 'dynamic:leak'])).json<{ code: string; at: string; help: string }>()
+    expect(refused).toMatchObject({ status: 422, code: 'unknown-rule', at: '/skipRules/1' })
+    expect(refused.help).toMatch(/negative-energy, gap, sum-check, .*shift-hour/)
+    await server.call(operator, 'PUT', '/v1/vee/rules', { dynamic: [{ name: 'leak', statistic: 'min', above: 1, below: null, severity: 'warning' }] })
+    expect((await put(['spike', 'dynamic:leak'])).json()).toMatchObject({ settings: { skipRules: ['spike', 'dynamic:leak'] } })
+    expect((await put([''])).json()).toMatchObject({ status: 422, code: 'unknown-rule' })
+    expect((await put([7])).json()).toMatchObject({ status: 422, code: 'invalid-request' })
+    expect((await put(null)).json()).toMatchObject({ settings: { skipRules: [] } })
+    expect((await server.call(await server.key('u', 'viewer'), 'PUT', '/v1/sources/lenient', { skipRules: ['spike'] })).statusCode).toBe(403)
+  })
+
   it('tells of new meters, so that reads that waited for them settle', async () => {
     server.registered.length = 0
     await server.call(operator, 'PUT', '/v1/meters', [{ meter: 'fresh' }])

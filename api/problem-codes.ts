@@ -174,6 +174,7 @@ const DECLARED = [
   code(422, 'quantity-not-additive', 'values of this quantity do not add up over time'),
   code(422, 'unknown-contact', 'the account has no such contact'),
   code(422, 'unknown-meter', 'the account has no such meter'),
+  code(422, 'unknown-rule', 'not the id of a validation rule'),
   code(422, 'unknown-unit', 'not a unit that values are taken in'),
   code(422, 'unknown-tou-period', 'the account\'s rate has no such time-of-use period'),
   code(422, 'unknown-zone', 'not an IANA time zone'),

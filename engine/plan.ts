@@ -268,9 +268,6 @@ function hasReads(batch: ReadBatch, offset: number, count: number): boolean {
   return false
 }
 
-/** Rules that a source may switch off (`skipRules`). */
-export const skippableRules: readonly string[] = ['negative-energy']
-
 /** A multiplier as a whole factor and a power of ten: 0.6 is 6 x 10^-1. */
 export function decimalFactor(multiplier: number): { factor: number; shift: number } {
   let shift = 0

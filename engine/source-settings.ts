@@ -19,7 +19,7 @@ export interface SourceSettings {
   round: boolean
   /** False: values are raw counts, the meter's multiplier has yet to be applied. */
   multiplierApplied: boolean
-  /** Names of validation rules that are not applied to this source's reads. */
+  /** Ids of validation rules that are not applied to this source's reads; validate/skipping.ts says how. */
   skipRules: string[]
 }
 

@@ -9,6 +9,7 @@ import { loadFacts, type ChannelFacts } from './facts.js'
 import type { JudgedDay } from './flags.js'
 import { judge } from './judge.js'
 import type { RuleSet } from './rule-set.js'
+import { heedSources } from './skipping.js'
 import { Flow } from '../read-batch.js'
 
 /** Days after a changed one whose judgement it takes part in, by what comes before them: runs of zeros, of estimates. */
@@ -57,7 +58,7 @@ export async function judgeDays(
       if (view.present < view.slots || view.estimated > 0) incomplete.push({ channelId, day })
     }
   }
-  return { judged, incomplete }
+  return { judged: await heedSources(db, judged), incomplete }
 }
 
 /** A day of which nothing is stored, on the day's plain grid. */
