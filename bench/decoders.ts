@@ -1,8 +1,8 @@
 /**
- * How fast each decoder is on one thread: `node dist/bench/decoders.js [NAME]`. Bodies are made in memory; each is decoded
- * five times after a warm-up, and the median counts.
+ * How fast each decoder is on one thread: `node dist/bench/decoders.js [NAME] [--samples N]`, those alone whose name has
+ * the text. A run of all of them is kept in bench/results.
  */
-import { cpus } from 'node:os'
+import { parseArgs } from 'node:util'
 import { getZone } from '../engine/time/zone.js'
 import { amrdef } from '../ingest/formats/amrdef.js'
 import { iec61968 } from '../ingest/formats/iec61968.js'
@@ -17,8 +17,11 @@ import { json } from '../ingest/formats/json.js'
 import { shippedMapping } from '../ingest/formats/mappings.js'
 import { ndjson } from '../ingest/formats/ndjson.js'
 import { nem12 } from '../ingest/formats/nem12.js'
+import { describeMachine } from './machine.js'
+import { figure, report, say, type Measure } from './report.js'
+import { spreadOf } from './statistics.js'
 
-const RUNS = 5
+const WARM_UPS = 2
 const FIRST = Date.parse('2026-07-01T05:00:00Z') / 1000
 
 interface Body {
@@ -45,17 +48,36 @@ function blocks(meters: number, slots: number): string[] {
   })
 }
 
-function time(slot: number, offset: string): string {
-  return new Date((FIRST - 5 * 3600 + slot * 900) * 1000).toISOString().slice(0, 19) + offset
+function time(slot: number, offset: string, stepS = 900): string {
+  return new Date((FIRST - 5 * 3600 + slot * stepS) * 1000).toISOString().slice(0, 19) + offset
 }
 
-function rows(meters: number, slots: number, offset: string, byTime: boolean): string {
-  const lines = ['meter,start,value']
-  const times = Array.from({ length: slots }, (_, i) => time(i, offset))
+interface RowShape {
+  /** 'meter,start,value' where not given. */
+  header?: string
+  row?: (meter: string, at: string, value: string) => string
+  byTime?: boolean
+  offset?: string
+  stepS?: number
+}
+
+/** A row for each read: all of a meter's, or all of a time's, together. */
+function rows(meters: number, slots: number, shape: RowShape = {}): string {
+  const { header = 'meter,start,value', row = (meter, at, value) => `${meter},${at},${value}`, byTime = false, offset = '-05:00', stepS } = shape
+  const lines = [header]
+  const times = Array.from({ length: slots }, (_, i) => time(i, offset, stepS))
   const ids = Array.from({ length: meters }, (_, m) => `M${100_000 + m}`)
-  if (byTime) times.forEach((at, i) => ids.forEach((id, m) => lines.push(`${id},${at},${kwh(m, i)}`)))
-  else ids.forEach((id, m) => times.forEach((at, i) => lines.push(`${id},${at},${kwh(m, i)}`)))
+  if (byTime) times.forEach((at, i) => ids.forEach((id, m) => lines.push(row(id, at, kwh(m, i)))))
+  else ids.forEach((id, m) => times.forEach((at, i) => lines.push(row(id, at, kwh(m, i)))))
   return `${lines.join('\n')}\n`
+}
+
+/** Smart Meter Texas: a date, and both ends of the interval. */
+function texas(meter: string, at: string, value: string): string {
+  const clock = (minutes: number): string => `${String(Math.floor(minutes / 60) % 24).padStart(2, '0')}:${String(minutes % 60).padStart(2, '0')}`
+  const from = Number(at.slice(11, 13)) * 60 + Number(at.slice(14, 16))
+  return `'10443720000${meter.slice(1)},${at.slice(5, 7)}/${at.slice(8, 10)}/${at.slice(0, 4)},07/03/2026 04:36:12,` +
+    `${clock(from)},${clock(from + 15)},${value},A,Consumption`
 }
 
 function wide(meters: number, slots: number): string {
@@ -116,10 +138,34 @@ function bodies(): Body[] {
     { name: 'ndjson, day blocks', format: ndjson, make: () => days().join('\n'), reads },
     { name: 'ndjson, blocks of a read', format: ndjson, make: () => blocks(400_000, 1).join('\n'), reads: 400_000 },
     { name: 'ndjson, single reads', format: ndjson, make: () => singles(5_000, 96), reads: 480_000 },
-    { ...long, name: 'csv by meter, offsets', make: () => rows(10_000, 96, '-05:00', false), ctx: interval },
-    { ...long, name: 'csv by meter, local times', make: () => rows(10_000, 96, '', false), ctx: interval },
-    { ...long, name: 'csv by time, offsets', make: () => rows(10_000, 96, '-05:00', true), ctx: interval },
-    { ...long, name: 'csv by meter, length derived', make: () => rows(10_000, 96, '-05:00', false) },
+    { ...long, name: 'csv by meter, offsets', make: () => rows(10_000, 96), ctx: interval },
+    { ...long, name: 'csv by meter, local times', make: () => rows(10_000, 96, { offset: '' }), ctx: interval },
+    { ...long, name: 'csv by meter, length derived', make: () => rows(10_000, 96) },
+    { ...long, name: 'csv by meter, ends', make: () => rows(10_000, 96, { header: 'meter,end,value' }), ctx: interval },
+    { ...long, name: 'csv by meter, quoted', make: () => rows(10_000, 96, { row: (meter, at, value) => `"${meter}","${at}","${value}"` }), ctx: interval },
+    {
+      ...long, name: 'csv by meter, every column',
+      make: () => rows(10_000, 96, {
+        header: 'meter,start,intervalSeconds,unit,flow,quality,capturedAt,value',
+        row: (meter, at, value) => `${meter},${at},900,kWh,delivered,actual,2026-07-03T04:36:12Z,${value}`,
+      }),
+    },
+    { ...long, name: 'csv by time, offsets', make: () => rows(10_000, 96, { byTime: true }), ctx: interval },
+    { ...long, name: 'csv by time, local times', make: () => rows(10_000, 96, { byTime: true, offset: '' }), ctx: interval },
+    { ...long, name: 'csv by time, length derived', make: () => rows(10_000, 96, { byTime: true }) },
+    {
+      ...long, name: 'csv long, mapped: LCL', ctx: { mapping: shippedMapping('lcl') },
+      make: () => rows(10_000, 96, {
+        header: 'LCLid,stdorToU,DateTime,KWH/hh (per half hour)', row: (meter, at, value) => `${meter},Std,${at.replace('T', ' ')},${value}`,
+        offset: '', stepS: 1800,
+      }),
+    },
+    {
+      ...long, name: 'csv long, mapped: Texas', ctx: { mapping: shippedMapping('smart-meter-texas') },
+      make: () => rows(10_000, 96, {
+        header: 'ESIID,USAGE_DATE,REVISION_DATE,USAGE_START_TIME,USAGE_END_TIME,USAGE_KWH,ESTIMATED_ACTUAL,CONSUMPTION_SURPLUSGENERATION', row: texas,
+      }),
+    },
     { name: 'cmep, Sensus, 48 to a record', format: cmep, make: () => cmepText(10_000, 96), reads: 960_000 },
     { name: 'nem12, half hours', format: nem12, make: () => nemText(4_000, 5, 30), reads: 960_000 },
     { name: 'nem12, five minutes', format: nem12, make: () => nemText(1_000, 4, 5), reads: 1_152_000 },
@@ -135,12 +181,8 @@ function bodies(): Body[] {
   ]
 }
 
-function median(values: number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
-}
-
-/** What the parser takes by itself, of the same chunks: the floor of the XML formats. @returns seconds */
-function bareSaxes(bytes: Uint8Array): number {
+/** What the parser takes by itself, of the same chunks: the floor of the XML formats. */
+function bareSaxes(bytes: Uint8Array): void {
   let chars = 0
   const parser = newParser()
   listen(parser, {
@@ -150,32 +192,62 @@ function bareSaxes(bytes: Uint8Array): number {
     doctype: () => undefined,
     opentag: (name) => (chars += name.length), text: (text) => (chars += text.length), closetag: (name) => (chars += name.length),
   })
-  const began = process.hrtime.bigint()
   for (let from = 0; from < bytes.length; from += 65_536) {
     parser.write(Buffer.from(bytes.buffer, bytes.byteOffset + from, Math.min(65_536, bytes.length - from)).toString('latin1'))
   }
   parser.close()
   if (chars === 0) throw new Error('nothing was parsed')
-  return Number(process.hrtime.bigint() - began) / 1e9
 }
 
-console.log(`Node ${process.version}, ${cpus()[0]?.model ?? 'unknown processor'}, one thread, median of ${RUNS}`)
-const only = process.argv[2] ?? ''
-for (const { name, format, make, reads, ctx } of bodies()) {
-  if (!name.toLowerCase().includes(only.toLowerCase())) continue
+/** Seconds that work takes, by the clock and of processor: the latter of all threads, the collector's too. */
+function timed(work: () => void): { wall: number; cpu: number } {
+  const cpuBefore = process.cpuUsage()
+  const began = process.hrtime.bigint()
+  work()
+  const wall = Number(process.hrtime.bigint() - began) / 1e9
+  const { user, system } = process.cpuUsage(cpuBefore)
+  return { wall, cpu: (user + system) / 1e6 }
+}
+
+function measure({ name, format, make, reads, ctx }: Body, samples: number): Measure[] {
   const bytes = new TextEncoder().encode(make())
   const context: DecodeContext = { zone: getZone('America/Chicago'), ...ctx }
-  const seconds: number[] = []
-  for (let run = -2; run < RUNS; run++) {
-    const began = process.hrtime.bigint()
-    const { batch, problems } = format.decode(bytes, context, null, true)
-    const took = Number(process.hrtime.bigint() - began) / 1e9
-    if (batch.size !== reads || problems.length > 0) throw new Error(`${name}: ${batch.size} of ${reads} reads`)
-    if (run >= 0) seconds.push(took)
+  const isXml = name.startsWith('xml')
+  const own: { wall: number; cpu: number }[] = []
+  const bare: { wall: number; cpu: number }[] = []
+  for (let n = -WARM_UPS; n < samples; n++) {
+    const took = timed(() => {
+      const { batch, problems } = format.decode(bytes, context, null, true)
+      if (batch.size !== reads || problems.length > 0) throw new Error(`${name}: ${batch.size} of ${reads} reads; ${problems[0]?.message ?? ''}`)
+    })
+    const floor = isXml ? timed(() => bareSaxes(bytes)) : undefined
+    if (n < 0) continue
+    own.push(took)
+    if (floor !== undefined) bare.push(floor)
   }
-  const s = median(seconds)
-  const bare = name.startsWith('xml') ? `  saxes alone ${(bytes.length / 1e6 / median(Array.from({ length: RUNS }, () => bareSaxes(bytes)))).toFixed(0)} MB/s` : ''
-  const spread = `${(Math.min(...seconds) * 1000).toFixed(0)}-${(Math.max(...seconds) * 1000).toFixed(0)} ms`
-  const perSecond = (n: number, digits: number) => (n / s / 1e6).toFixed(digits).padStart(6)
-  console.log(`${name.padEnd(30)} ${perSecond(reads, 1)} M reads/s ${perSecond(bytes.length, 0)} MB/s  ${spread}${bare}`)
+  const mb = bytes.length / 1e6
+  const floor = isXml ? { floor: `${name}: the parser alone` } : {}
+  const measures: Measure[] = [
+    { name: `${name}: reads`, unit: 'reads/s', spread: spreadOf(own.map((t) => reads / t.wall)) },
+    { name: `${name}: bytes`, unit: 'MB/s', spread: spreadOf(own.map((t) => mb / t.wall)), ...floor },
+    { name: `${name}: bytes by processor time`, unit: 'MB/s', spread: spreadOf(own.map((t) => mb / t.cpu)) },
+  ]
+  if (isXml) measures.push({ name: `${name}: the parser alone`, unit: 'MB/s', spread: spreadOf(bare.map((t) => mb / t.wall)) })
+  say(`${name.padEnd(30)} ${measures.map((m) => `${figure(m.spread.median)} ${m.unit}`).join(', ')}`)
+  return measures
 }
+
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { samples: { type: 'string', default: '5' } } })
+const samples = Number(values.samples)
+const only = (positionals[0] ?? '').toLowerCase()
+const chosen = bodies().filter(({ name }) => name.toLowerCase().includes(only))
+if (!Number.isInteger(samples) || samples < 1 || chosen.length === 0) {
+  process.stderr.write('node dist/bench/decoders.js [NAME] [--samples N]\n')
+  process.exit(1)
+}
+const machine = describeMachine(`node dist/bench/decoders.js ${process.argv.slice(2).join(' ')}`.trim())
+report('decoders', machine, {
+  about: `Each decoder on one thread, of bodies in memory; the median of ${samples} after ${WARM_UPS} to warm up. The floor of XML is saxes with ` +
+    'listeners that do nothing, of the same bytes, in turn with the decoder. By processor time: that of all threads, the collector\'s too.',
+  measures: chosen.flatMap((body) => measure(body, samples)),
+}, only === '')

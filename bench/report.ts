@@ -23,12 +23,13 @@ export interface Outcome {
   notes?: string[]
   /** Anything else worth keeping in the JSON. */
   detail?: Record<string, unknown>
-  database: DatabaseFacts
+  /** Of a scenario that has one. */
+  database?: DatabaseFacts
 }
 
-/** Prints a scenario's table and keeps it in bench/results as JSON and Markdown. */
-export function report(scenario: string, machine: Machine, outcome: Outcome): void {
-  const { measures } = outcome
+/** Prints a scenario's table and keeps it, where it is whole, in bench/results as JSON and Markdown. */
+export function report(scenario: string, machine: Machine, outcome: Outcome, isWhole = true): void {
+  const { measures, database } = outcome
   const rows = measures.map((m) => {
     const floor = measures.find((f) => f.name === m.floor)
     return [m.name, spreadText(m.spread), m.unit, String(m.spread.samples.length),
@@ -38,11 +39,12 @@ export function report(scenario: string, machine: Machine, outcome: Outcome): vo
   const conditions = [
     `${machine.date}, commit ${machine.commit}, \`${machine.command}\``,
     `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGb} GB, ${machine.system}; load average at the start ${machine.loadAtStart}`,
-    `Node ${machine.node}, ${outcome.database.version}, storage mode ${outcome.database.storageMode}; ` +
-      Object.entries(outcome.database.settings).map(([k, v]) => `${k} ${v}`).join(', '),
+    database === undefined ? `Node ${machine.node}` : `Node ${machine.node}, ${database.version}, storage mode ${database.storageMode}; ` +
+      Object.entries(database.settings).map(([k, v]) => `${k} ${v}`).join(', '),
   ]
   const notes = outcome.notes ?? []
   process.stdout.write(`\n${scenario}: ${outcome.about}\n${conditions.join('\n')}\n\n${table(head, rows)}\n${notes.map((n) => `${n}\n`).join('')}`)
+  if (!isWhole) return
 
   const folder = join(packageRoot(), 'bench', 'results')
   mkdirSync(folder, { recursive: true })
