@@ -2,6 +2,7 @@ import { Quality } from '../../engine/read-batch.js'
 import { MeterNames } from './multispeak-meter.js'
 import { ProfileData } from './multispeak-older.js'
 import { flowIn, LENGTH_UNIT_S, unitIn, type MultiSpeakProfile, type ProfileChannel } from './multispeak-profile.js'
+import { BLANK, JoinedValues, NO_DECIMAL } from './multispeak-values.js'
 import { M, type MultiSpeakShared, type MultiSpeakState, type ObjectReader } from './multispeak.js'
 import { meterFault } from './words.js'
 import { attribute, type XmlAttributes } from './xml-reader.js'
@@ -43,10 +44,7 @@ export class IntervalData implements ObjectReader {
   #versionUs = 0
   #data: ChannelData[] = []
   #ch: ChannelData | null = null
-  /** Where the values of a channel stand in its text. */
-  #spanFrom = new Int32Array(128)
-  #spanTo = new Int32Array(128)
-  #spanCount = 0
+  readonly #values = new JoinedValues()
   #endReadings: EndReading[] = []
   #endReading: EndReading | null = null
   #statuses = ''
@@ -190,7 +188,7 @@ export class IntervalData implements ObjectReader {
   #endBlock(): void {
     const profile = this.#profiles.find(({ id }) => id === this.#blockProfile)
       ?? (this.#profiles.length === 1 ? this.#profiles[0] : undefined)
-    const qualities = this.#statuses.trim() === '' ? null : this.#split(this.#statuses).map(status => this.#qualityOf(status))
+    const qualities = this.#statuses.trim() === '' ? null : this.#statuses.split(this.#delimiter()).map(status => this.#qualityOf(status))
     for (const { index, text } of this.#data) {
       if (isBlankAt(text, 0, text.length)) continue
       const channel = profile?.channels.find(own => own.index === index)
@@ -232,8 +230,9 @@ export class IntervalData implements ObjectReader {
     const first = this.#shared.records + 1
     const intervalS = profile?.intervalS ?? ctx.defaultIntervalS ?? 0
     const unit = channel === undefined ? undefined : unitIn(channel.units, ctx.defaultUnit)
-    const present = this.#spans(text)
-    const count = this.#spanCount
+    const values = this.#values
+    values.read(text, this.#delimiter())
+    const { count, present } = values
     const fault = meterFault(meter) ?? (count > MAX_VALUES ? 'A block has too many values.' : undefined)
     this.#shared.records += count
     reads.rawFrom = this.#rawFrom
@@ -255,42 +254,19 @@ export class IntervalData implements ObjectReader {
       const facts = { meter, flow: flowIn(`${channel.name} ${channel.units}`), unit, versionUs: this.#versionOf(), tou: '' }
       const { localS } = this.#start
       const offsetS = reads.offsetOf(localS, this.#start.offsetS)
-      const decimal = this.#decimal
+      const { mantissas, digits } = values
       for (let i = 0; i < count; i++) {
-        const from = this.#spanFrom[i]
-        const to = this.#spanTo[i]
-        if (isBlankAt(text, from, to)) continue
+        if (digits[i] === BLANK) continue
         reads.place = first + i
-        reads.lane = qualities?.[i] ?? Quality.actual
-        if (decimal.read(text, from, to)) reads.addInterval(facts, localS + i * intervalS, offsetS, 0, intervalS, decimal.mantissa, decimal.digits)
-        else reads.refuseValue(facts)
+        reads.lane = qualities === null ? Quality.actual : qualities[i]
+        if (digits[i] === NO_DECIMAL) reads.refuseValue(facts)
+        else reads.addInterval(facts, localS + i * intervalS, offsetS, 0, intervalS, mantissas[i], digits[i])
       }
     }
   }
 
-  /** Finds the values of a text that the delimiter joins. @returns how many are there, blank ones not counted */
-  #spans(text: string): number {
-    const delimiter = this.#intervalDelimiter === '' ? ',' : this.#intervalDelimiter
-    let present = 0
-    this.#spanCount = 0
-    for (let from = 0; ;) {
-      const end = text.indexOf(delimiter, from)
-      const to = end < 0 ? text.length : end
-      if (this.#spanCount === this.#spanFrom.length) {
-        this.#spanFrom = doubled(this.#spanFrom)
-        this.#spanTo = doubled(this.#spanTo)
-      }
-      this.#spanFrom[this.#spanCount] = from
-      this.#spanTo[this.#spanCount++] = to
-      if (!isBlankAt(text, from, to)) present++
-      if (end < 0) return present
-      from = end + delimiter.length
-    }
-  }
-
-  #split(text: string): string[] {
-    const delimiter = this.#intervalDelimiter === '' ? ',' : this.#intervalDelimiter
-    return text.split(delimiter)
+  #delimiter(): string {
+    return this.#intervalDelimiter === '' ? ',' : this.#intervalDelimiter
   }
 
   /** Several codes of one interval: the worst holds. */
@@ -307,11 +283,4 @@ export class IntervalData implements ObjectReader {
     if (!readDateTime(text, time) || Number.isNaN(time.offsetS)) return 0
     return Math.max(0, (time.localS - time.offsetS) * 1e6 + time.micros)
   }
-
-}
-
-function doubled(from: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
-  const to = new Int32Array(from.length * 2)
-  to.set(from)
-  return to
 }

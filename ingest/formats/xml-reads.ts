@@ -35,7 +35,7 @@ export class XmlReads {
   readonly #sink: ReadSink
   /** Epoch times are those of a wall clock, told in the zone of the context. */
   readonly #isWallClock: boolean
-  /** The channel of the last read. */
+  /** The channel of the last read, where its interval length fits a grid. */
   #channel: Channel | null = null
 
   constructor(sink: ReadSink, ctx: DecodeContext) {
@@ -80,15 +80,19 @@ export class XmlReads {
       refuseValue(this.#sink, this.#record(facts, intervalS), fit, Number(exactText(mantissa, digits + shift)), text)
       return
     }
-    if (!Number.isNaN(offsetS) && !wallAsEpoch && intervalS < 86_400 && intervalKind(intervalS) === 'grid') {
+    if (!Number.isNaN(offsetS) && !wallAsEpoch) {
       let channel = this.#channel
       if (channel?.meter !== facts.meter || channel.flow !== facts.flow || channel.intervalS !== intervalS
         || channel.quantity !== quantity) {
-        this.#channel = channel = this.#sink.channel(facts.meter, facts.flow, intervalS, quantity)
+        channel = intervalS < 86_400 && intervalKind(intervalS) === 'grid'
+          ? this.#sink.channel(facts.meter, facts.flow, intervalS, quantity) : null
+        this.#channel = channel
       }
-      channel.append(localS - offsetS - backS, decimals.mantissa, decimals.decimals, this.lane, facts.versionUs,
-        this.place, this.rawFrom, this.rawTo)
-      return
+      if (channel !== null) {
+        channel.append(localS - offsetS - backS, decimals.mantissa, decimals.decimals, this.lane, facts.versionUs,
+          this.place, this.rawFrom, this.rawTo)
+        return
+      }
     }
     this.#sink.addFitted(this.#record(facts, intervalS), { localS, offsetS, backS })
   }
