@@ -1,9 +1,10 @@
 import { canonicalBlock } from './canonical-block.js'
+import { fillEmpty, fillMissing } from './fill.js'
 import type { Piece } from './plan.js'
 import type { RecordProblem } from './problem.js'
 import { MISSING, type ReadBatch } from './read-batch.js'
 import type { ChannelRef } from './registry-map.js'
-import { cloneBlock, emptyBlock, fillEmpty, merge, type Block, type MergeResult, type Offer } from './settle.js'
+import { cloneBlock, emptyBlock, merge, type Block, type MergeResult, type Offer, type SlotRecord } from './settle.js'
 import { takeWhole } from './whole-day.js'
 import { blockKey, RevisionKind, type Revision } from './store/blocks.js'
 
@@ -83,6 +84,7 @@ function mergeDay(
     ? emptyBlock(first.channel.channelId, first.day, first.firstS, first.channel.intervalS, first.slots, creator, input.atUs)
     : cloneBlock(before)
   let changed = false
+  let filled: Revision | null = null
   for (let i = from; i < to; i++) {
     const piece = pieces[i]
     const { batch, deliveryNo } = input.deliveries[piece.delivery]
@@ -93,12 +95,23 @@ function mergeDay(
     }
     const offer = offerOf(piece, input)
     if (before === null && !changed) {
-      const filled = fillEmpty(block, offer)
-      if (filled >= 0) {
-        tally.stored += filled
-        changed = filled > 0
+      const stored = fillEmpty(block, offer)
+      if (stored >= 0) {
+        tally.stored += stored
+        changed = stored > 0
         continue
       }
+    }
+    const stored = fillMissing(block, offer)
+    if (stored >= 0) {
+      if (stored === 0) continue
+      tally.stored += stored
+      changed = true
+      if (before === null && deliveryNo === block.deliveryNo) continue
+      // One revision for all that a delivery adds to the day: intervals come one by one.
+      if (filled?.deliveryNo !== deliveryNo) output.revisions.push(filled = noRevision(block, deliveryNo))
+      noteFilled(filled.slots, offer)
+      continue
     }
     const result = merge(block, offer)
     count(tally, result)
@@ -116,6 +129,24 @@ function mergeDay(
     }
   }
   if (changed) output.changes.push({ channel: first.channel, before, after: block })
+}
+
+/** Of slots that a delivery fills: nothing stood in them. */
+function noRevision(block: Block, deliveryNo: number): Revision {
+  return {
+    channelId: block.channelId, day: block.day, kind: RevisionKind.merged, deliveryNo,
+    slots: { slots: [], exponent: block.exponent, vals: [], lanes: [], versions: [] },
+  }
+}
+
+function noteFilled({ slots, vals, lanes, versions }: SlotRecord, { slot, count, values, offset }: Offer): void {
+  for (let i = 0; i < count; i++) {
+    if (values[offset + i] === MISSING) continue
+    slots.push(slot + i)
+    vals.push(MISSING)
+    lanes.push(0)
+    versions.push(0)
+  }
 }
 
 function offerOf(piece: Piece, input: MergeInput): Offer {

@@ -69,9 +69,10 @@ export async function settleEntries(
     record: async (alerts) => writeDeliveries(client, utilityId, entries, tallies, alerts),
   })
   const deliveries = entries.map((e) => ({ batch: e.decoded.batch, deliveryNo: e.deliveryNo, version: e.version }))
+  const large = isLarge(entries)
   let slices = 0
-  for (const slice of slicesOf(pieces)) {
-    if (++slices % COLLECT_SLICES === 0) collectGarbage()
+  for (const slice of slicesOf(pieces, large ? LARGE_SLICE : SLICE)) {
+    if (++slices % COLLECT_SLICES === 0 && large) collectGarbage()
     const { changes, revisions } = mergePieces({ pieces: slice, stored: await readStored(client, slice), atUs, deliveries }, tallies)
     await writer.write(changes, revisions)
   }
@@ -98,22 +99,28 @@ async function settleEvents(client: pg.PoolClient, utilityId: number, e: Entry, 
   tally.duplicate += duplicate
 }
 
-/** Pieces settled in one go: each slice costs its round trips, and with 2,048 day blocks settle at two thirds of the rate. */
-const WHOLE = 8192
-/** Pieces of a larger body whose blocks stand in memory at a time. */
-const SLICE = 2048
-/** On the way of a larger body the thread's garbage is collected once for as many slices. */
+/** Channel-days settled in one go: each slice costs its round trips, and with 2,048 day blocks settle at two thirds of the rate. */
+const SLICE = 8192
+/** The same of a large body, whose bytes stand in memory beside them. */
+const LARGE_SLICE = 2048
+/** On the way of a large body the thread's garbage is collected once for as many slices. */
 const COLLECT_SLICES = 4
+const LARGE_BYTES = 16 * 1024 * 1024
 
-/** Cuts sorted pieces where another channel's day begins. */
-function* slicesOf(pieces: readonly Piece[]): Generator<readonly Piece[]> {
-  const size = pieces.length <= WHOLE ? WHOLE : SLICE
-  for (let from = 0; from < pieces.length;) {
-    let to = Math.min(from + size, pieces.length)
-    while (to < pieces.length && pieces[to].day === pieces[to - 1].day &&
-      pieces[to].channel.channelId === pieces[to - 1].channel.channelId) to++
-    yield from === 0 && to === pieces.length ? pieces : pieces.slice(from, to)
-    from = to
+function isLarge(entries: readonly Entry[]): boolean {
+  return entries.reduce((sum, e) => sum + e.submission.bytes, 0) > LARGE_BYTES
+}
+
+/** Cuts sorted pieces into as many channel-days. */
+function* slicesOf(pieces: readonly Piece[], days: number): Generator<readonly Piece[]> {
+  let from = 0
+  let n = 0
+  for (let i = 1; i <= pieces.length; i++) {
+    if (i < pieces.length && pieces[i].day === pieces[i - 1].day && pieces[i].channel.channelId === pieces[i - 1].channel.channelId) continue
+    if (++n < days && i < pieces.length) continue
+    yield from === 0 && i === pieces.length ? pieces : pieces.slice(from, i)
+    from = i
+    n = 0
   }
 }
 

@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { fillEmpty, fillMissing } from './fill.js'
 import { MISSING, Quality, rankOf } from './read-batch.js'
-import { cloneBlock, emptyBlock, fillEmpty, merge, restoreSlots, type Block, type Offer } from './settle.js'
+import { cloneBlock, emptyBlock, merge, restoreSlots, type Block, type Offer } from './settle.js'
 
 const RUNS = Number(process.env.FC_RUNS ?? 2000)
 const SLOTS = 6
@@ -136,5 +137,23 @@ describe('for any offers', () => {
       expect(fillEmpty(filled, o)).toBe(merge(merged, o).stored)
       expect(filled).toEqual(merged)
     }), { numRuns: RUNS })
+  })
+
+  it('filling slots that are missing comes to the same as merging into them, and others are left to merge', () => {
+    let taken = 0
+    fc.assert(fc.property(fc.array(reads, { maxLength: 3 }), reads, (list, r) => {
+      const [filled, merged] = [settled(list.map(offerOf)), settled(list.map(offerOf))]
+      const before = cloneBlock(filled)
+      const o = offerOf(r)
+      const stored = fillMissing(filled, o)
+      if (stored < 0) {
+        expect(filled).toEqual(before)
+        return
+      }
+      taken += stored
+      expect(merge(merged, o)).toMatchObject({ stored, duplicate: 0, corrected: 0, outranked: 0, unfit: 0, restated: false })
+      expect(filled).toEqual(merged)
+    }), { numRuns: RUNS })
+    expect(taken).toBeGreaterThan(0)
   })
 })

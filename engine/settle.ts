@@ -110,27 +110,6 @@ export function cloneBlock(block: Block): Block {
   }
 }
 
-/**
- * Fast path for an empty block offered whole watt-hours of one plain quality, which is what a head-end's daily push is:
- * no comparison, no record of what stood. Returns the number of reads stored, or -1 when merge() must be used.
- */
-export function fillEmpty(block: Block, offer: Offer): number {
-  if (block.present !== 0 || offer.exponent !== WH_EXPONENT || offer.lanes !== null) return -1
-  const { vals } = block
-  const { values, slot, offset, count } = offer
-  for (let i = 0; i < count; i++) vals[slot + i] = values[offset + i]
-  sumUp(block)
-  const { present } = block
-  block.version = present === 0 ? 0 : offer.version
-  if (offer.lane !== 0 && present > 0) {
-    const lane = new Int16Array(vals.length)
-    for (let i = 0; i < count; i++) if (vals[slot + i] !== MISSING) lane[slot + i] = offer.lane
-    block.lane = lane
-    block.estimated = (offer.lane & QUALITY_MASK) === Quality.estimated ? present : 0
-  }
-  return present
-}
-
 /** Count, total and peak of a block of reads that are not estimated, anew from its slots. */
 export function sumUp(block: Block): void {
   const { vals } = block

@@ -67,6 +67,8 @@ class Messages {
     this.#contentType = contentType
     this.#ctx = ctx
     this.#body = new JsonBody(bytes, ctx, null, 'record')
+    // Reads of different messages have versions of their own, and are never one block.
+    this.#body.sink.gathers = false
     this.#recordsBefore = new Int32Array(frames.ends.length)
     this.#mayBeOneRecord = contentType === null || /json/i.test(contentType)
   }

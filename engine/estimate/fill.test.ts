@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { emptyBlock, fillEmpty, type Block } from '../settle.js'
+import { fillEmpty } from '../fill.js'
+import { emptyBlock, type Block } from '../settle.js'
 import { MISSING, Quality } from '../read-batch.js'
 import { getZone } from '../time/zone.js'
 import { DEFAULT_RULE_SET } from '../validate/rule-set.js'

@@ -76,6 +76,8 @@ export class ReadSink {
   readonly builder: ReadBatchBuilder
   /** Reads that are no intervals. */
   readonly registers: RegisterSink
+  /** Single reads are gathered into blocks with those that follow; where not, each is a block. */
+  gathers = true
   /** What meters reported beside reads: power down, tampering. */
   readonly events: MeterEvent[] = []
   readonly #places: 'line' | 'record'
@@ -264,7 +266,7 @@ export class ReadSink {
       }
       intervalS = DAY_S
     }
-    if (values.single) {
+    if (values.single && this.gathers) {
       const [{ mantissas, decimals }] = values.pieces
       this.channel(facts.meter, facts.flow, intervalS, facts.quantity)
         .append(startS, mantissas[0], decimals, facts.lane, facts.version, facts.place, facts.rawFrom, facts.rawTo)
