@@ -230,7 +230,8 @@ function measure({ name, format, make, reads, ctx }: Body, samples: number): Mea
   const measures: Measure[] = [
     { name: `${name}: reads`, unit: 'reads/s', spread: spreadOf(own.map((t) => reads / t.wall)) },
     { name: `${name}: bytes`, unit: 'MB/s', spread: spreadOf(own.map((t) => mb / t.wall)), ...floor },
-    { name: `${name}: bytes by processor time`, unit: 'MB/s', spread: spreadOf(own.map((t) => mb / t.cpu)) },
+    isXml ? { name: `${name}: bytes by processor time`, unit: 'MB/s', spread: spreadOf(own.map((t) => mb / t.cpu)) }
+      : { name: `${name}: reads by processor time`, unit: 'reads/s', spread: spreadOf(own.map((t) => reads / t.cpu)) },
   ]
   if (isXml) measures.push({ name: `${name}: the parser alone`, unit: 'MB/s', spread: spreadOf(bare.map((t) => mb / t.wall)) })
   say(`${name.padEnd(30)} ${measures.map((m) => `${figure(m.spread.median)} ${m.unit}`).join(', ')}`)

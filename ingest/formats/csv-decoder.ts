@@ -2,7 +2,7 @@ import { Quantity, unitOf, type QuantityCode } from '../../engine/quantity.js'
 import { Flow, MAX_MANTISSA, Quality } from '../../engine/read-batch.js'
 import type { Channel } from './channel.js'
 import type { CsvRole } from './csv.js'
-import { deriveInterval } from './csv-interval.js'
+import type { Spacings } from './csv-interval.js'
 import { CsvRowReader, unpackUnit } from './csv-row-reader.js'
 import { CsvRows } from './csv-rows.js'
 import { P10, USUAL_DECIMALS } from './decimal.js'
@@ -13,7 +13,7 @@ import { TimeReader } from './timestamps.js'
 import { intervalKind, meterFault } from './words.js'
 
 const METER = 0, TIME = 1, VALUE = 2, WORD = 3
-const COMMA = 44, LF = 10, CR = 13
+const COMMA = 44, LF = 10, CR = 13, QUOTE = 34
 const DAY_S = 86400
 
 /**
@@ -35,6 +35,10 @@ export class CsvDecoder {
   readonly #isPlain: boolean
   readonly #isEnd: boolean
   readonly #defaultIntervalS: number
+  readonly #derivedIntervalS: number | undefined
+  /** Where the interval length is a guess: whether the reads bear it out. */
+  readonly #spacings: Spacings | null
+  readonly #flows: number
 
   // The row before: most of a row is what the last one was.
   #meter = -1
@@ -52,8 +56,13 @@ export class CsvDecoder {
   #version = 0
   #line = 0
 
+  /**
+   * @param derivedIntervalS interval length where nothing states it
+   * @param spacings is told every row; to be given where that length is a guess
+   */
   constructor(
     bytes: Uint8Array, ctx: DecodeContext, state: FormatState | null, header: string[], roles: readonly CsvRole[],
+    derivedIntervalS: number | undefined, spacings: Spacings | null = null,
   ) {
     this.#bytes = bytes
     this.#state = state
@@ -66,7 +75,11 @@ export class CsvDecoder {
     this.#meters = new MeterTable(bytes)
     this.#isEnd = !roles.includes('start')
     this.#isPlain = this.#isEnd || !roles.includes('end')
-    this.#defaultIntervalS = ctx.defaultIntervalS ?? state?.derivedIntervalS ?? 0
+    const { defaultIntervalS: stated = 0 } = ctx
+    this.#defaultIntervalS = stated === 0 ? derivedIntervalS ?? 0 : stated
+    this.#derivedIntervalS = derivedIntervalS
+    this.#spacings = spacings
+    this.#flows = roles.includes('flow') ? 4 : 1
     this.#intervalS = this.#defaultIntervalS
     const unit = unitOf(ctx.defaultUnit ?? 'kWh')
     this.#shift = unit?.shift ?? NaN
@@ -79,9 +92,14 @@ export class CsvDecoder {
   /** Decodes the rows from `p` on, the line before which is number `line`. */
   decode(p: number, line: number, final: boolean): Decoded {
     this.#line = line
-    const derivedIntervalS = this.#knowInterval(p, line)
+    const spacings = this.#spacings
+    if (this.#state === null && this.#derivedIntervalS !== undefined) {
+      this.#sink.notes.push(
+        `Line ${line + 1} on: the interval length, ${this.#derivedIntervalS} s, is told from the spacing of the reads.`)
+    }
     const end = this.#bytes.length
     while (p < end) {
+      const seen = spacings === null ? 0 : spacings.seen
       const next = this.#isPlain ? this.#fast(p) : -1
       if (next > 0) {
         this.#line++
@@ -89,36 +107,15 @@ export class CsvDecoder {
         continue
       }
       if (!this.#rows.split(p)) break
+      if (spacings !== null && spacings.seen === seen && !this.#rows.isBlank) spacings.missed = true
       this.#line += this.#rows.lines
-      this.#reader.read(this.#line - this.#rows.lines + 1, this.#intervalDefault(derivedIntervalS))
+      this.#reader.read(this.#line - this.#rows.lines + 1, this.#defaultIntervalS)
       p = this.#rows.next
     }
     return this.#sink.finish(final, {
-      bytes: (this.#state?.bytes ?? 0) + end, lines: this.#line, records: 0, header: this.#header, derivedIntervalS,
+      bytes: (this.#state?.bytes ?? 0) + end, lines: this.#line, records: 0, header: this.#header,
+      derivedIntervalS: this.#derivedIntervalS,
     })
-  }
-
-  #intervalDefault(derivedIntervalS: number | undefined): number {
-    return this.#defaultIntervalS === 0 ? derivedIntervalS ?? 0 : this.#defaultIntervalS
-  }
-
-  /** Derives the interval length where nothing states it. */
-  #knowInterval(p: number, line: number): number | undefined {
-    const known = this.#state?.derivedIntervalS
-    if (known !== undefined || this.#defaultIntervalS !== 0 || !this.#isPlain) return known
-    if (this.#roles.includes('intervalSeconds') || this.#state !== null) return undefined
-    const columns = {
-      meter: this.#roles.indexOf('meter'),
-      flow: this.#roles.indexOf('flow'),
-      time: this.#roles.indexOf(this.#isEnd ? 'end' : 'start'),
-    }
-    const derived = deriveInterval(this.#rows, this.#bytes, p, columns, this.#time)
-    if (derived !== undefined) {
-      this.#intervalS = derived
-      this.#sink.notes.push(
-        `Line ${line + 1} on: the interval length, ${derived} s, is told from the spacing of the reads.`)
-    }
-    return derived
   }
 
   /** Reads the row at p; returns where the next one begins, -1 where the row takes the complete reader. */
@@ -133,14 +130,16 @@ export class CsvDecoder {
     let digits = 0
     let present = false
     for (let i = 0; i <= last; i++) {
+      const isQuoted = bytes[p] === QUOTE
+      if (isQuoted) p++
       switch (kinds[i]) {
         case METER: {
           const length = this.#meterTo - this.#meterFrom
           const before = this.#meterFrom
           let k = 0
           while (k < length && bytes[p + k] === bytes[before + k]) k++
-          if (k === length && length > 0 && isFieldEnd(bytes[p + length])) p += length
-          else p = this.#newMeter(p)
+          if (k === length && length > 0 && isFieldEnd(bytes[p + length], isQuoted)) p += length
+          else p = this.#newMeter(p, isQuoted)
           break
         }
         case TIME:
@@ -175,9 +174,9 @@ export class CsvDecoder {
           break
         }
         default:
-          p = this.#word(i, p)
+          p = this.#word(i, p, isQuoted)
       }
-      if (p < 0) return -1
+      if (p < 0 || (isQuoted && bytes[p++] !== QUOTE)) return -1
       if (i < last && bytes[p++] !== COMMA) return -1
     }
     let next = p + 1
@@ -187,6 +186,10 @@ export class CsvDecoder {
       else if (c !== LF) return -1
     } else {
       next = p
+    }
+    if (this.#spacings !== null) {
+      const at = Number.isNaN(offsetS) ? localS : localS - offsetS
+      this.#spacings.see(this.#flows === 1 ? this.#meter : this.#meter * 4 + this.#flow, at)
     }
     if (!present) return next
     return this.#append(localS, offsetS, m, digits, rowFrom, p) ? next : -1
@@ -235,16 +238,16 @@ export class CsvDecoder {
   }
 
   /** Reads a meter id that is not the last row's. */
-  #newMeter(p: number): number {
+  #newMeter(p: number, isQuoted: boolean): number {
     const bytes = this.#bytes
     const from = p
     let hash = 0
     let c = bytes[p]
-    while (c > 32 && c < 127 && c !== COMMA && c !== 34) {
+    while (c > 32 && c < 127 && c !== COMMA && c !== QUOTE) {
       hash = (Math.imul(hash, 31) + c) | 0
       c = bytes[++p]
     }
-    if (p === from || !isFieldEnd(c)) return -1
+    if (p === from || !isFieldEnd(c, isQuoted)) return -1
     hash ^= hash >>> 15
     let index = this.#meters.find(from, p, hash)
     if (index < 0) {
@@ -260,17 +263,17 @@ export class CsvDecoder {
   }
 
   /** Reads a column of words or times that is most often what it was in the row before. */
-  #word(i: number, p: number): number {
+  #word(i: number, p: number, isQuoted: boolean): number {
     const bytes = this.#bytes
     const before = this.#wordFrom[i]
     const length = this.#wordTo[i] - before
     let k = 0
     while (k < length && bytes[p + k] === bytes[before + k]) k++
-    if (k === length && length > 0 && isFieldEnd(bytes[p + length])) return p + length
+    if (k === length && length > 0 && isFieldEnd(bytes[p + length], isQuoted)) return p + length
     const from = p
     let c = bytes[p]
-    while (c !== COMMA && c !== LF && c !== CR && c !== 34 && p < bytes.length) c = bytes[++p]
-    if (c === 34) return -1
+    while (c !== COMMA && c !== LF && c !== CR && c !== QUOTE && p < bytes.length) c = bytes[++p]
+    if ((c === QUOTE) !== isQuoted) return -1
     const value = this.#reader.word(this.#roles[i], from, p, this.#defaultIntervalS)
     if (value === undefined) return -1
     switch (this.#roles[i]) {
@@ -293,6 +296,6 @@ export class CsvDecoder {
   }
 }
 
-function isFieldEnd(c: number | undefined): boolean {
-  return c === COMMA || c === LF || c === CR || c === undefined
+function isFieldEnd(c: number | undefined, isQuoted: boolean): boolean {
+  return isQuoted ? c === QUOTE : c === COMMA || c === LF || c === CR || c === undefined
 }

@@ -66,3 +66,89 @@ function mostFrequent(counts: ReadonlyMap<number, number>): number {
   }
   return mode
 }
+
+/** Spacings of a channel that are enough for a guess, and how far they are looked for. */
+const GUESSED_BY = 3
+const GUESS_BYTES = 1024 * 1024
+
+/** What the interval length may be, by the first reads of the first channel; undefined where they do not tell. */
+export function guessInterval(
+  rows: CsvRows, bytes: Uint8Array, p: number, columns: { meter: number, flow: number, time: number }, time: TimeReader,
+): number | undefined {
+  const limit = p + GUESS_BYTES
+  const spacings = new Map<number, number>()
+  let last = NaN
+  let meterFrom = 0, meterTo = 0, flowFrom = 0, flowTo = 0
+  for (let n = 0; n < GUESSED_BY && p < limit && rows.split(p); p = rows.next) {
+    if (rows.fault !== null || rows.count <= Math.max(columns.meter, columns.flow, columns.time)) continue
+    const isFirst = Number.isNaN(last)
+    if (!isFirst && !(rows.same(columns.meter, meterFrom, meterTo)
+      && (columns.flow < 0 || rows.same(columns.flow, flowFrom, flowTo)))) continue
+    if (!time.read(bytes, rows.from[columns.time], rows.to[columns.time])) continue
+    const at = time.localS - (Number.isNaN(time.offsetS) ? 0 : time.offsetS)
+    if (isFirst) {
+      meterFrom = rows.from[columns.meter]
+      meterTo = rows.to[columns.meter]
+      flowFrom = columns.flow < 0 ? 0 : rows.from[columns.flow]
+      flowTo = columns.flow < 0 ? 0 : rows.to[columns.flow]
+    } else if (at > last) {
+      n++
+      count(spacings, at - last)
+    }
+    last = at
+  }
+  const guess = mostFrequent(spacings)
+  return intervalKind(guess) === 'grid' ? guess : undefined
+}
+
+/** Counts, as rows are decoded, what of a guessed interval length deriveInterval() would have to say. */
+export class Spacings {
+  /** Rows that were told. */
+  seen = 0
+  /** There was a row that was not. */
+  missed = false
+  readonly #intervalS: number
+  #lastS = new Float64Array(1024).fill(NaN)
+  #regular = new Int32Array(1024)
+  #other = new Int32Array(1024)
+
+  constructor(intervalS: number) {
+    this.#intervalS = intervalS
+  }
+
+  /** @param channel a small number for each meter and flow  @param at the read's label, as deriveInterval() takes it */
+  see(channel: number, at: number): void {
+    this.seen++
+    if (channel >= this.#lastS.length) this.#grow(channel)
+    const spacing = at - this.#lastS[channel]
+    this.#lastS[channel] = at
+    if (spacing === this.#intervalS) this.#regular[channel]++
+    else if (spacing > 0) this.#other[channel]++
+  }
+
+  /** Whether deriveInterval() would come to the guess; false where that is not certain. */
+  holds(): boolean {
+    let regular = 0
+    let other = 0
+    for (let i = 0; i < this.#regular.length; i++) {
+      if (this.#regular[i] < this.#other[i]) return false
+      regular += this.#regular[i]
+      other += this.#other[i]
+    }
+    return !this.missed && regular >= 2 && regular > other
+  }
+
+  #grow(channel: number): void {
+    const length = Math.max(channel + 1, this.#lastS.length * 4)
+    const lastS = new Float64Array(length).fill(NaN)
+    lastS.set(this.#lastS)
+    this.#lastS = lastS
+    const [regular, other] = [this.#regular, this.#other].map(counts => {
+      const wider = new Int32Array(length)
+      wider.set(counts)
+      return wider
+    })
+    this.#regular = regular
+    this.#other = other
+  }
+}

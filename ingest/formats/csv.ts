@@ -1,9 +1,11 @@
 import { BodyError } from '../../engine/problem.js'
 import { CsvDecoder } from './csv-decoder.js'
+import { deriveInterval, guessInterval, Spacings } from './csv-interval.js'
 import { cutRows, CsvRows } from './csv-rows.js'
 import type { DecodeContext, Decoded, Format, FormatState } from './format.js'
 import { decodeMapped } from './mapped-csv.js'
 import { plainBytes, textStart } from './text.js'
+import { TimeReader } from './timestamps.js'
 import { show } from './words.js'
 
 /** What a column of the plain CSV holds. */
@@ -29,13 +31,45 @@ export const csv: Format = {
     if (ctx.mapping !== undefined) return decodeMapped(bytes, ctx, ctx.mapping, state, final)
     const from = state === null ? textStart(bytes) : 0
     const header = readHeader(bytes, from, state)
-    return new CsvDecoder(bytes, ctx, state, header.names, rolesOf(header.names))
-      .decode(header.next, header.line, final)
+    return decodePlain(bytes, ctx, state, header, final)
   },
 
   cut(bytes: Uint8Array, limit: number): number {
     return cutRows(plainBytes(bytes), limit)
   },
+}
+
+/** Decodes the rows; where nothing states the interval length, by a guess that is dropped where the reads speak against it. */
+function decodePlain(
+  bytes: Uint8Array, ctx: DecodeContext, state: FormatState | null, { names, next, line }: Header, final: boolean,
+): Decoded {
+  const roles = rolesOf(names)
+  const decode = (derivedIntervalS: number | undefined, spacings?: Spacings): Decoded =>
+    new CsvDecoder(bytes, ctx, state, names, roles, derivedIntervalS, spacings).decode(next, line, final)
+  const isTold = state !== null || (ctx.defaultIntervalS ?? 0) !== 0 || roles.includes('intervalSeconds')
+    || (roles.includes('start') && roles.includes('end'))
+  if (isTold) return decode(state?.derivedIntervalS)
+  const rows = new CsvRows(bytes)
+  const time = new TimeReader()
+  const columns = {
+    meter: roles.indexOf('meter'), flow: roles.indexOf('flow'), time: roles.indexOf(roles.includes('start') ? 'start' : 'end'),
+  }
+  const guess = guessInterval(rows, bytes, next, columns, time)
+  const spacings = new Spacings(guess ?? 0)
+  const decoded = guess === undefined ? undefined : attempt(() => decode(guess, spacings))
+  if (decoded !== undefined && spacings.holds()) return decoded
+  const derived = deriveInterval(rows, bytes, next, columns, time)
+  return decoded !== undefined && derived === guess ? decoded : decode(derived)
+}
+
+/** Undefined where the body is refused. */
+function attempt<T>(work: () => T): T | undefined {
+  try {
+    return work()
+  } catch (error) {
+    if (error instanceof BodyError) return undefined
+    throw error
+  }
 }
 
 interface Header {
