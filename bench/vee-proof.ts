@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { packageRoot } from '../engine/package-root.js'
 import { ruleIds } from '../engine/validate/rule-set.js'
-import { judgeFaultyFleet } from './vee-faults.js'
+import { judgeFaultyFleet, SHIFT_LASTS } from './vee-faults.js'
 import { lcl, withhold, zonnedael, type Home } from './withheld.js'
 
 /**
@@ -22,8 +22,9 @@ function rulesTable(): string {
     return `| ${id} | ${r.meant} | ${share(r.found, r.meant)} | ${r.falseAlarms} | ${(r.falseAlarms / o.cleanDays * 1000).toFixed(2)} |`
   })
   return [
-    `${METERS} simulated meters, ${DAYS} days from 2026-01-20, seed \`vee\`; every fault once in every meter, ${o.cleanDays} meter-days without a fault, ` +
+    `${METERS} simulated meters, ${DAYS} days from 2026-01-20, seed \`vee\`; every fault once in every meter (the shift on ${SHIFT_LASTS} days in a row, found when one of them is flagged), ${o.cleanDays} meter-days without a fault, ` +
       `of which ${o.flaggedClean} were flagged by any rule (${share(o.flaggedClean, o.cleanDays)}).`,
+    '', `Of the false alarms of \`shift-hour\` ${o.shiftEchoes} are days held against a profile that was made of shifted days nobody had put right.`,
     '', '| fault | injected | found by a rule meant for it | found by any rule |', '|---|---|---|---|', ...faults,
     '', '| rule | faults it is meant for | recall | false alarms | per 1,000 clean meter-days |', '|---|---|---|---|---|', ...rules,
   ].join('\n')

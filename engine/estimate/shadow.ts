@@ -56,16 +56,18 @@ export async function shadowRules(pool: Pool, utilityId: number, patch: RuleSetP
     const differing: { channelId: number; day: number }[] = []
     for (let i = 0; i < channels.length; i += CHUNK) {
       const part = channels.slice(i, i + CHUNK).map((c) => ({ channelId: c.channel_id, days: span }))
+      // The meters' other channels are judged beside: each is counted in its own part.
+      const own = new Set(part.map((c) => c.channelId))
       const totals: Map<string, number>[] = []
       for (const [k, rules] of sides.entries()) {
         const side = k === 0 ? report.inForce : report.shadow
         const { judged, incomplete } = await validateChannels(client, zone, part, rules, due)
-        const within = judged.filter((j) => span.has(j.day))
+        const within = judged.filter((j) => span.has(j.day) && own.has(j.channelId))
         if (k === 0) report.channelDays += within.length
         if (rules.validation) for (const { findings } of within) for (const f of findings) side.flags[f.rule] = (side.flags[f.rule] ?? 0) + 1
         totals.push(new Map())
         if (!rules.estimation.enabled) continue
-        const gaps = new Map([...groupBy(incomplete.filter((g) => span.has(g.day)), (g) => g.channelId)]
+        const gaps = new Map([...groupBy(incomplete.filter((g) => span.has(g.day) && own.has(g.channelId)), (g) => g.channelId)]
           .map(([id, list]) => [id, new Map(list.map((g) => [g.day, g]))]))
         if (gaps.size === 0) continue
         for (const { fact, series, estimates } of await estimateChannels(client, zone, gaps, rules.estimation, due)) {

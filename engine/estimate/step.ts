@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Submission } from '../submission.js'
-import { Quality, ReadBatchBuilder, type FlowCode } from '../read-batch.js'
+import { Quality, ReadBatchBuilder } from '../read-batch.js'
 import { sourceSettings } from '../source-settings.js'
 import type { Settler } from '../settler.js'
 import type { Block } from '../settle.js'
@@ -60,7 +60,7 @@ export async function estimateSome(pool: Pool, settler: Settler, utilityId: numb
   for (const { fact, series, runs } of found) {
     for (const run of runs) {
       builder.addBlock({
-        meter: fact.meter, startS: series.startS[run.slot], intervalS: fact.intervalS, flow: fact.flow as FlowCode, lane: run.lanes[0],
+        meter: fact.meter, startS: series.startS[run.slot], intervalS: fact.intervalS, flow: fact.flow, lane: run.lanes[0],
         exponent: series.exponent, version: estimateVersion(nowMs), place: 1, rawFrom: 0, rawTo: 0,
       }, run.mantissas, run.lanes)
     }

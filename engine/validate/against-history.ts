@@ -1,4 +1,3 @@
-import { sampleCorrelation } from 'simple-statistics'
 import type { Baseline } from './baseline.js'
 import { perHour, slotsFrom, wasOut, type Circumstances, type DayView } from './day.js'
 import type { RuleSet } from './rule-set.js'
@@ -55,24 +54,6 @@ export function placeholderZero(day: DayView, b: Baseline | null, c: Circumstanc
   const from = day.lastPresent + 1 - count
   if (wasOut(c, from, day.lastPresent + 1)) return null
   return { slots: slotsFrom(from, day.lastPresent + 1), inputs: { count, zeroShare: round(b.zeroShare) } }
-}
-
-/** SHIFT-1H: an hour too early or too late. */
-export function shiftHour(day: DayView, b: Baseline | null, _: Circumstances, p: Parameters<'shift-hour'>): Found | null {
-  const per = perHour(day)
-  if (b === null || b.profile.length !== 24 || day.slots !== 24 * per || day.present < day.slots) return null
-  const hours = Array.from({ length: 24 }, (__, h) => {
-    let sum = 0
-    for (let i = h * per; i < (h + 1) * per; i++) sum += day.values[i]
-    return sum
-  })
-  const inner = b.profile.slice(1, 23)
-  const at = (lag: number): number => sampleCorrelation(hours.slice(1 + lag, 23 + lag), inner)
-  const asIs = at(0)
-  const [later, earlier] = [at(1), at(-1)]
-  const best = Math.max(later, earlier)
-  if (!(best >= p.correlation) || !(best - asIs >= p.margin)) return null
-  return { slots: [], inputs: { correlation: round(asIs), correlationShifted: round(best), hours: later >= earlier ? 1 : -1 } }
 }
 
 /** SCALE-DRIFT: the wrong unit, interval length or multiplier: the day's energy and its middle interval are off by one factor. */

@@ -1,6 +1,7 @@
-import { MISSING, QUALITY_MASK, Quality } from '../read-batch.js'
+import { MISSING, QUALITY_MASK, Quality, type FlowCode } from '../read-batch.js'
 import type { Block } from '../settle.js'
 import type { Severity } from './rule-set.js'
+import type { SiblingDay } from './siblings.js'
 
 /** A channel's local day as rules see it: the block's slots in the quantity's unit (kWh for energy), and one pass over them. */
 export interface DayView {
@@ -31,6 +32,7 @@ export interface Circumstances {
   readonly multiplier: number
   /** False: the meter is disconnected or removed. */
   readonly isActive: boolean
+  readonly flow: FlowCode
   /** Net energy may be negative and zero at any time. */
   readonly isNet: boolean
   /** True once all of the day's reads should have come. */
@@ -43,6 +45,14 @@ export interface Circumstances {
   readonly estimatedDaysBefore: number
   /** Registers read at two ends of slots of the day: their difference, and between which slots, [from, to). */
   readonly register: { readonly difference: number; readonly from: number; readonly to: number } | null
+  /** Flows that the registry names for the meter; none where it names none. */
+  readonly registeredFlows: readonly FlowCode[]
+  /** The day of the meter's other energy channels, where they have one. */
+  readonly siblings: readonly SiblingDay[]
+  /** False where the first interval begins after the local day does: its energy is not just the day's. */
+  readonly beginsWithDay: boolean
+  /** Energy of the hours of the days before, the nearest first, null where a day has no 24 hours; none where they were not looked at. */
+  readonly hoursBefore: readonly (Float64Array | null)[]
 }
 
 /** What a rule found. */

@@ -1,14 +1,18 @@
 import { Quantity } from '../quantity.js'
+import type { FlowCode } from '../read-batch.js'
 import type { Queryable } from '../store/db.js'
 import { intArray } from '../store/blocks.js'
 import { dayText } from '../time/text.js'
+import { flowCodes } from './siblings.js'
 
 /** What rules and estimates need to know about a channel beside its blocks. */
 export interface ChannelFacts {
   channelId: number
   meterId: number
   meter: string
-  flow: number
+  flow: FlowCode
+  /** Flows that the registry names for the meter; none where it names none. */
+  registeredFlows: FlowCode[]
   intervalS: number
   isActive: boolean
   serviceKw: number | null
@@ -23,7 +27,8 @@ interface Row {
   channel_id: number
   meter_id: number
   meter: string
-  flow: number
+  flow: FlowCode
+  flows: string[] | null
   interval_s: number
   status: string
   service_kw: string | null
@@ -35,11 +40,11 @@ export async function loadFacts(
   db: Queryable, channelIds: readonly number[], fromDay: number, toDay: number,
 ): Promise<Map<number, ChannelFacts>> {
   const { rows } = await db.query<Row>(
-    `select c.channel_id, c.meter_id, m.id as meter, c.flow, c.interval_s, m.status, m.service_kw, m.multiplier
+    `select c.channel_id, c.meter_id, m.id as meter, c.flow, m.flows, c.interval_s, m.status, m.service_kw, m.multiplier
        from channel c join meter m using (meter_id) where c.channel_id = any($1::int[]) and c.quantity = ${Quantity.energy}`,
     [intArray(channelIds)])
   const facts = new Map(rows.map((r): [number, ChannelFacts] => [r.channel_id, {
-    channelId: r.channel_id, meterId: r.meter_id, meter: r.meter, flow: r.flow, intervalS: r.interval_s, isActive: r.status === 'active',
+    channelId: r.channel_id, meterId: r.meter_id, meter: r.meter, flow: r.flow, registeredFlows: flowCodes(r.flows), intervalS: r.interval_s, isActive: r.status === 'active',
     serviceKw: r.service_kw === null ? null : Number(r.service_kw), multiplier: Number(r.multiplier), outages: [], registers: [],
   }]))
   const meters = intArray([...new Set(rows.map((r) => r.meter_id))])

@@ -1,7 +1,9 @@
-import { catchUpLump, highUsage, lowUsage, maxHistory, placeholderZero, scaleDrift, shiftHour, staleSnapshot } from './against-history.js'
+import { catchUpLump, highUsage, lowUsage, maxHistory, placeholderZero, scaleDrift, staleSnapshot } from './against-history.js'
 import type { Baseline } from './baseline.js'
 import type { Circumstances, DayView, Finding } from './day.js'
 import type { RuleId, RuleSet } from './rule-set.js'
+import { shiftHour } from './shift.js'
+import { sibling, siblingSum } from './siblings.js'
 import { demandTolerance, dynamic, gap, highPhysical, inactive, prolonged, sentinel, spike, stuck, sumCheck, zero, type Found } from './within-day.js'
 
 type Check<K extends RuleId> = (day: DayView, baseline: Baseline | null, c: Circumstances, parameters: RuleSet['rules'][K]) => Found | null
@@ -11,6 +13,7 @@ const CHECKS: { readonly [K in RuleId]: Check<K> } = {
   gap, 'sum-check': sumCheck, spike, 'demand-tolerance': demandTolerance, 'high-physical': highPhysical, 'high-usage': highUsage,
   'low-usage': lowUsage, 'max-history': maxHistory, zero, stuck, inactive, prolonged, sentinel, 'stale-snapshot': staleSnapshot,
   'placeholder-zero': placeholderZero, 'shift-hour': shiftHour, 'scale-drift': scaleDrift, 'catch-up-lump': catchUpLump,
+  sibling, 'sibling-sum': siblingSum,
 }
 
 /**

@@ -40,12 +40,16 @@ export const DEFAULT_RULE_SET = {
     'stale-snapshot': { enabled: true, severity: 'warning' as Severity, tolerance: 0.35, usualZeroShare: 0.01 },
     /** Zeros at the end of what a day holds, where zeros are not usual. */
     'placeholder-zero': { enabled: true, severity: 'warning' as Severity, minHours: 2, usualZeroShare: 0.01 },
-    /** The day fits the channel's profile better an hour off. */
-    'shift-hour': { enabled: true, severity: 'warning' as Severity, correlation: 0.8, margin: 0.35 },
+    /** The day and the four before it fit the channel's profile better an hour off: gains in log-likelihood, in all and of the day. */
+    'shift-hour': { enabled: true, severity: 'warning' as Severity, gain: 22, dayGain: 2, mostLoss: 2 },
     /** Energy a thousand times, four times or the multiplier's times of what it was, the low intervals too. */
     'scale-drift': { enabled: true, severity: 'exception' as Severity, factors: [1000, 0.001, 4, 0.25], tolerance: 0.25 },
     /** Missing or zero intervals, then their energy in one. */
     'catch-up-lump': { enabled: true, severity: 'warning' as Severity, minIntervals: 2, share: 0.5, usualPeakTimes: 1.3 },
+    /** A flow that the registry names for the meter has no read of a due day, while another has. */
+    sibling: { enabled: true, severity: 'warning' as Severity },
+    /** A whole day against the read of a channel of longer intervals: within the greater of both tolerances. */
+    'sibling-sum': { enabled: true, severity: 'exception' as Severity, multiplierTimes: 1, share: 0.01 },
   },
   /** Rules of a utility's own over the day's figures. */
   dynamic: [] as DynamicRule[],

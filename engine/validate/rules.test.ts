@@ -1,12 +1,15 @@
 import { describe, expect, it } from 'vitest'
-import { MISSING, Quality } from '../read-batch.js'
+import { Flow, MISSING, Quality, type FlowCode } from '../read-batch.js'
 import { baselineOf, figuresOf, periodOf, periodsAfter, periodStart, summarise, WINDOW_DAYS, type Baseline, type HistoryDay } from './baseline.js'
 import { viewOf, type Circumstances, type Finding } from './day.js'
 import { judge } from './judge.js'
+import { hoursOf } from './shift.js'
+import type { SiblingDay } from './siblings.js'
 import { flagBit, ruleIds, ruleSetHash, ruleSetOf, type RuleSetPatch } from './rule-set.js'
 
 const USUAL: Circumstances = {
   serviceKw: 48, multiplier: 1, isActive: true, isNet: false, isDue: true, outages: [], zeroDaysBefore: 0, estimatedDaysBefore: 0, register: null,
+  flow: Flow.delivered, registeredFlows: [], siblings: [], beginsWithDay: true, hoursBefore: [],
 }
 /** Wh per quarter hour of a plain day: 200 at night, 400 from six to ten in the evening, no two neighbours alike. */
 const plain = (): number[] => Array.from({ length: 96 }, (_, i) => (i >= 24 && i < 88 ? 400 : 200) + (i % 2 === 0 ? 0 : 8) + (i % 3))
@@ -132,12 +135,52 @@ describe('each rule, by a day of which the answer is known', () => {
     expect(ids(found(put(plain(), 90, 0, 0, 0, 0, 0, 0)))).not.toContain('placeholder-zero')
   })
 
-  it('shift-hour: the profile an hour late', () => {
-    const shape = (shift: number): number[] => Array.from({ length: 96 }, (_, i) => Math.round(BASE.profile[(Math.floor(i / 4) - shift + 24) % 24] * 250) + i % 2)
-    expect(ids(found(shape(0)))).not.toContain('shift-hour')
-    const peaked: Baseline = { ...BASE, profile: BASE.profile.map((_, h) => h === 7 || h === 18 ? 3 : 0.5) }
-    const late = Array.from({ length: 96 }, (_, i) => Math.round(peaked.profile[(Math.floor(i / 4) + 23) % 24] * 250) + i % 2)
-    expect(only(found(late, { base: peaked }), 'shift-hour').inputs).toMatchObject({ hours: 1 })
+  it('shift-hour: the profile an hour late or early, day after day', () => {
+    const peaked: Baseline = { ...BASE, profile: BASE.profile.map((_, h) => h === 7 || h === 18 ? 3 : h === 12 ? 1.5 : 0.5) }
+    const shape = (lag: number, seed = 0): number[] => Array.from({ length: 96 }, (_, i) => Math.round(peaked.profile[(Math.floor(i / 4) - lag + 24) % 24] * 250) + (i * 7 + seed * 13) % 40)
+    const before = (lag: number, count: number): (Float64Array | null)[] => Array.from({ length: 4 }, (_, k) => {
+      const wh = shape(k < count ? lag : 0, k + 1)
+      return hoursOf(wh, 96, 96, 900)
+    })
+    const at = (lag: number, hoursBefore: (Float64Array | null)[]): Finding[] => found(shape(lag), { base: peaked, with: { hoursBefore } })
+    expect(only(at(1, before(1, 4)), 'shift-hour').inputs).toMatchObject({ hours: 1, days: 5 })
+    expect(only(at(-1, before(-1, 4)), 'shift-hour').inputs).toMatchObject({ hours: -1, days: 5 })
+    expect(ids(at(0, before(0, 4)))).not.toContain('shift-hour')
+    // The days before are as ever, or fewer than two of them can be compared, or they were not looked at.
+    expect(ids(at(1, before(0, 4)))).not.toContain('shift-hour')
+    expect(ids(at(1, [...before(1, 4).slice(0, 1), null, null, null]))).not.toContain('shift-hour')
+    expect(only(at(1, [...before(1, 4).slice(0, 2), null, null]), 'shift-hour').inputs).toMatchObject({ days: 3 })
+    expect(ids(at(1, []))).not.toContain('shift-hour')
+    expect(ids(found(shape(1), { base: null, with: { hoursBefore: before(1, 4) } }))).not.toContain('shift-hour')
+    expect(hoursOf(shape(1), 96, 95, 900)).toBeNull()
+    expect(hoursOf(shape(1).slice(4), 92, 92, 900)).toBeNull()
+    expect(hoursOf([1], 1, 1, 86_400)).toBeNull()
+  })
+
+  it('sibling: a flow that the registry names has nothing of a due day', () => {
+    const both: Partial<Circumstances> = { registeredFlows: [Flow.delivered, Flow.received] }
+    const other = (present: number, flow: FlowCode = Flow.received): Partial<Circumstances> => ({
+      ...both, siblings: [{ flow, intervalS: 900, total: 0, present, isWhole: present === 96 }] })
+    expect(only(found(plain(), { with: both }), 'sibling')).toMatchObject({ slots: [], inputs: { flow: 2 }, severity: 'warning' })
+    expect(only(found(plain(), { with: { ...both, flow: Flow.received } }), 'sibling').inputs).toEqual({ flow: 1 })
+    expect(only(found(plain(), { with: other(96, Flow.delivered) }), 'sibling').inputs).toEqual({ flow: 2 })
+    expect(ids(found(plain(), { with: other(1) }))).not.toContain('sibling')
+    expect(ids(found(plain(), { with: { ...both, isDue: false } }))).not.toContain('sibling')
+    expect(ids(found(plain(), { with: { registeredFlows: [] } }))).not.toContain('sibling')
+  })
+
+  it('sibling-sum: the day against a channel of longer intervals', () => {
+    const total = plain().reduce((a, b) => a + b, 0) / 1000
+    const daily = (kwh: number, more: Partial<SiblingDay> = {}): Partial<Circumstances> => ({
+      siblings: [{ flow: Flow.delivered, intervalS: 86_400, total: kwh, present: 1, isWhole: true, ...more }] })
+    expect(ids(found(plain(), { with: daily(total + 1) }))).not.toContain('sibling-sum')
+    expect(only(found(plain(), { with: daily(total + 1.01) }), 'sibling-sum')).toMatchObject({
+      slots: [], inputs: { sibling: Number((total + 1.01).toFixed(6)), siblingIntervalSeconds: 86_400, tolerance: 1 }, severity: 'exception' })
+    expect(only(found(plain(), { with: daily(total - 1.01) }), 'sibling-sum').inputs).toMatchObject({ sum: total })
+    for (const c of [daily(9, { isWhole: false }), daily(9, { flow: Flow.received }), daily(9, { intervalS: 300 }), { ...daily(9), beginsWithDay: false }]) {
+      expect(ids(found(plain(), { with: c }))).not.toContain('sibling-sum')
+    }
+    expect(ids(found(put(plain(), 9, null), { with: daily(9) }))).not.toContain('sibling-sum')
   })
 
   it('scale-drift: a thousand times, a quarter, the multiplier', () => {

@@ -11,6 +11,7 @@ import { DEPENDENT_DAYS, judgeDays, slotsOf, type DaysToJudge } from './judge-da
 import { dayKey, enqueuePending, stillPending, takePending } from './pending.js'
 import { loadRules } from './rule-set-store.js'
 import type { RuleSet } from './rule-set.js'
+import { withSiblings } from './siblings.js'
 
 /** Advisory lock class of validation: one process at a time judges a utility's days. */
 export const VALIDATION_LOCK = 0x4d05
@@ -83,7 +84,7 @@ export async function validateChannels(
   const made = new Map<number, Baseline | null>()
   const periods = new Map<number, Set<number>>()
   await remake(db, zone, changed, made, periods)
-  const todo = changed.map(({ channelId, days }): DaysToJudge => {
+  const todo = await withSiblings(db, changed.map(({ channelId, days }): DaysToJudge => {
     const others = new Set<number>()
     const add = (day: number): void => {
       if (!days.has(day) && !awaiting.has(dayKey(channelId, day))) others.add(day)
@@ -91,7 +92,7 @@ export async function validateChannels(
     for (const day of days) for (let d = day + 1; d <= day + DEPENDENT_DAYS; d++) add(d)
     for (const period of periods.get(channelId) ?? []) for (let d = periodStart(period); d < periodStart(period) + PERIOD_DAYS; d++) add(d)
     return { channelId, named: days, others }
-  })
+  }))
   const wanted = new Map<number, { channelId: number; period: number }>()
   for (const { channelId, named, others } of todo) {
     for (const days of [named, others]) {
@@ -158,7 +159,8 @@ async function touchGaps(
 const SWEEP_DAYS = 35
 
 /**
- * Leaves to validation what due days lack: channels that read in the five weeks before and hold no whole day now. Once
+ * Leaves to validation what due days lack: channels that read in the five weeks before and hold no
+ * whole day now, and those of meters of which a registered flow holds nothing. Once
  * for each day, when it becomes due; what comes later is judged as it comes.
  * @returns channel-days entered
  */
@@ -184,8 +186,12 @@ const INCOMPLETE = `
   select c.channel_id as "channelId", $4::int as day
     from channel c join meter m using (meter_id)
     left join channel_day d on d.channel_id = c.channel_id and d.day = $2::date
-   where m.utility_id = $1 and c.quantity = 1 and m.status = 'active' and (d.channel_id is null or d.present < cardinality(d.vals))
-     and exists (select from channel_day e where e.channel_id = c.channel_id and e.day >= $2::date - $3::int and e.day < $2::date)
+   where m.utility_id = $1 and c.quantity = 1 and m.status = 'active' and (
+         ((d.channel_id is null or d.present < cardinality(d.vals))
+          and exists (select from channel_day e where e.channel_id = c.channel_id and e.day >= $2::date - $3::int and e.day < $2::date))
+         or (d.present > 0 and cardinality(m.flows) > 1 and exists (select from unnest(m.flows) as f(flow) where f.flow <> 'net' and not exists (
+              select from channel s join channel_day o on o.channel_id = s.channel_id and o.day = $2::date
+               where s.meter_id = m.meter_id and s.quantity = 1 and o.present > 0 and s.flow = case f.flow when 'delivered' then 1 else 2 end))))
      and (not c.shared or exists (select from channel_span s where s.channel_id = c.channel_id and s.to_at > $2::date))
    order by c.channel_id`
 
