@@ -45,6 +45,11 @@ export class DecimalFitter {
     return this.#snap(m / power(decimals))
   }
 
+  /** Fits m x 10^-decimals kWh where it is kept as it is; false where it takes rounding, or none will do. */
+  fitExactly(m: number, decimals: number): boolean {
+    return this.#settle(m, decimals)
+  }
+
   /**
    * Fits value x 10^-shift kWh.
    *

@@ -7,6 +7,8 @@ import type { DecimalFitter } from './decimal.js'
 import type { RecordTime } from './sink.js'
 import { TimeReader } from './timestamps.js'
 
+const DAY_S = 86400
+
 /**
  * Position of a column.
  *
@@ -33,6 +35,8 @@ export function columnAt(ref: ColumnRef, names: readonly string[], mapping: CsvM
 
 /** Times by the patterns of the mapping, or RFC 3339. */
 export class MappedClock {
+  /** Seconds east of UTC of the last time; NaN: local time. */
+  offsetS = NaN
   readonly #patterns: DatePattern[]
   readonly #time = new TimeReader()
 
@@ -42,15 +46,23 @@ export class MappedClock {
 
   /** The time at [from, to), its label not considered; undefined where there is none. */
   read(bytes: Uint8Array, from: number, to: number): RecordTime | undefined {
+    const localS = this.seconds(bytes, from, to)
+    return Number.isNaN(localS) ? undefined : { localS, offsetS: this.offsetS, backS: 0 }
+  }
+
+  /** The wall clock of the time at [from, to), whose offset then stands in the field; NaN where there is none. */
+  seconds(bytes: Uint8Array, from: number, to: number): number {
     if (this.#patterns.length === 0) {
-      if (!this.#time.read(bytes, from, to)) return undefined
-      return { localS: this.#time.localS, offsetS: this.#time.offsetS, backS: 0 }
+      const isTime = this.#time.read(bytes, from, to)
+      this.offsetS = this.#time.offsetS
+      return isTime ? this.#time.localS : NaN
     }
+    this.offsetS = NaN
     for (const pattern of this.#patterns) {
       const localS = pattern.read(bytes, from, to)
-      if (!Number.isNaN(localS)) return { localS, offsetS: NaN, backS: 0 }
+      if (!Number.isNaN(localS)) return localS
     }
-    return undefined
+    return NaN
   }
 }
 
@@ -64,7 +76,7 @@ export class MappedNumbers {
   readonly isPlain: boolean
   readonly #mapping: CsvMapping
   readonly #missing: ReadonlySet<string>
-  #intervalS = 0
+  #intervalS = NaN
   #multiplier = 1
   /** The multiplier as an integer and the digits after its point, where it is a short decimal. */
   #integer = 1
@@ -102,6 +114,13 @@ export class MappedNumbers {
     return fitText(plain, shift, fitter, this.#multiplier, this.#integer, this.#digits)
   }
 
+  /** The multiplier at an interval length: integer x 10^-digits, integer 0 where it is no short decimal. */
+  multiplier(intervalS: number): { integer: number, digits: number } {
+    if (this.isPlain) return { integer: 1, digits: 0 }
+    if (intervalS !== this.#intervalS) this.#setMultiplier(intervalS)
+    return { integer: this.#integer, digits: this.#digits }
+  }
+
   /** What a number comes to in kWh, not exactly. */
   energy(text: string, shift: number): number {
     return Number(this.plain(text)) * (this.isPlain ? 1 : this.#multiplier) / 10 ** shift
@@ -120,4 +139,9 @@ export class MappedNumbers {
       }
     }
   }
+}
+
+/** A span on the clock's face: 23:45 to 00:00 is a quarter of an hour, a date and itself a day. */
+export function wrap(seconds: number): number {
+  return seconds > 0 ? seconds : ((seconds % DAY_S) + DAY_S) % DAY_S || DAY_S
 }

@@ -39,10 +39,18 @@ export function decodeMapped(
       p = rows.next
     }
   }
-  const reader = mapping.layout === 'wide'
-    ? new MappedWide(rows, bytes, sink, mapping, names, zoned)
-    : new MappedLong(rows, bytes, sink, mapping, names, zoned)
-  for (; rows.split(p); p = rows.next) {
+  const long = mapping.layout === 'long' ? new MappedLong(rows, bytes, sink, mapping, names, zoned) : null
+  const reader = long ?? new MappedWide(rows, bytes, sink, mapping, names, zoned)
+  const fast = long?.fast(names) ?? null
+  for (;;) {
+    const next = fast === null || p >= bytes.length ? -1 : fast.read(p, line + 1)
+    if (next > 0) {
+      line++
+      p = next
+      continue
+    }
+    if (!rows.split(p)) break
+    p = rows.next
     reader.read(line + 1)
     line += rows.lines
   }

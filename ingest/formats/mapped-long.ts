@@ -5,17 +5,19 @@ import { refuseNumber } from './csv-row-reader.js'
 import type { CsvRows } from './csv-rows.js'
 import type { DecodeContext } from './format.js'
 import { versionOf } from './json-slow.js'
-import { columnAt, MappedClock } from './mapped-columns.js'
+import { columnAt, MappedClock, wrap } from './mapped-columns.js'
+import { MappedFast } from './mapped-fast.js'
 import { MappedRows } from './mapped-rows.js'
+import { MappedWords } from './mapped-words.js'
 import { unitHelp, type CsvMapping, type LongColumns, type LongValue } from './mapping.js'
 import type { ReadSink, RecordFacts, RecordTime } from './sink.js'
-import { flowOf, intervalKind, meterFault, qualityOf, show } from './words.js'
+import { flowOf, meterFault, show } from './words.js'
 
 const DAY_S = 86400
 const MINUTE_S = 60
 
 /** A value of each row, its columns found. */
-interface Value {
+export interface Value {
   column: number
   unitColumn: number | undefined
   unit: Unit
@@ -24,9 +26,13 @@ interface Value {
   isRegister: boolean
 }
 
+/** Where the columns of a long file stand. */
+export type LongPlaces = Partial<Record<keyof LongColumns, number>>
+
 /** Reads the rows of a long file by its mapping: a read in each, or several. */
 export class MappedLong extends MappedRows {
-  readonly #columns: Partial<Record<keyof LongColumns, number>> = {}
+  readonly #columns: LongPlaces = {}
+  readonly #words: MappedWords
   readonly #values: readonly Value[]
   readonly #timeOfDay: MappedClock
   readonly #versions: MappedClock
@@ -35,6 +41,7 @@ export class MappedLong extends MappedRows {
 
   constructor(rows: CsvRows, bytes: Uint8Array, sink: ReadSink, mapping: CsvMapping, names: readonly string[], ctx: DecodeContext) {
     super(rows, bytes, sink, mapping, names, ctx)
+    this.#words = new MappedWords(mapping)
     for (const column of Object.keys(mapping.columns) as (keyof LongColumns)[]) {
       const ref = mapping.columns[column]
       if (ref !== undefined) this.#columns[column] = columnAt(ref, names, mapping)
@@ -58,6 +65,15 @@ export class MappedLong extends MappedRows {
     }
     const told = intervalSeconds !== undefined || range !== undefined || (start ?? startTime) !== undefined && (end ?? endTime) !== undefined
     if (this.intervalS === 0 && !told && !this.#values.every(({ isRegister }) => isRegister)) this.refuseInterval()
+  }
+
+  /** The reader of the usual row; null where none can be told before its fields are. */
+  fast(names: readonly string[]): MappedFast | null {
+    const [value, ...others] = this.#values
+    if (others.length > 0 || value.isRegister || value.time !== undefined || this.mapping.skipRows.length > 0) return null
+    return MappedFast.of(this.bytes, this.sink, this.mapping, {
+      columns: this.#columns, value, width: names.length, meter: this.#meter, intervalS: this.intervalS,
+    })
   }
 
   read(line: number): void {
@@ -108,6 +124,10 @@ export class MappedLong extends MappedRows {
   }
 
   #add(facts: RecordFacts, time: RecordTime, text: string, shift: number): void {
+    if (facts.intervalS === 0) {
+      this.sink.problem(facts, 'interval-unknown', 'The row states no interval length.', { help: 'Give the mapping intervalSeconds.' })
+      return
+    }
     const fit = this.numbers.fit(text, shift, facts.intervalS, this.sink.decimals)
     if (fit !== 'ok') refuseNumber(this.sink, facts, time, text, fit, this.numbers.energy(text, shift))
     else this.sink.addFitted(facts, time)
@@ -146,11 +166,8 @@ export class MappedLong extends MappedRows {
   }
 
   #readWords(facts: RecordFacts, reads: number): boolean {
-    const { flowMap, qualityMap } = this.mapping
     const flowWord = this.#field('flow')
-    const flow = flowOf(flowWord === undefined || (flowWord === '' && !Object.hasOwn(flowMap, ''))
-      ? this.mapping.flow
-      : mapped(flowMap, flowWord))
+    const flow = this.#words.flow(flowWord)
     if (flow === undefined) {
       this.sink.problem(facts, 'flow-unknown', `There is no flow ${show(flowWord ?? '')}.`, {
         reads, help: 'Name it in the mapping\'s flowMap.',
@@ -159,9 +176,7 @@ export class MappedLong extends MappedRows {
     }
     facts.flow = flow
     const qualityWord = this.#field('quality')
-    const quality = qualityOf(qualityWord === undefined || (qualityWord === '' && !Object.hasOwn(qualityMap, ''))
-      ? 'actual'
-      : mapped(qualityMap, qualityWord))
+    const quality = this.#words.quality(qualityWord)
     if (quality === undefined) {
       this.sink.problem(facts, 'quality-unknown', `There is no quality ${show(qualityWord ?? '')}.`, {
         reads, help: 'Name it in the mapping\'s qualityMap.',
@@ -170,13 +185,12 @@ export class MappedLong extends MappedRows {
     }
     facts.lane = quality
     const interval = this.#field('intervalSeconds')
-    if (interval !== undefined && interval !== '') {
-      if (!/^[1-9]\d{0,8}$/.test(interval) || intervalKind(Number(interval)) === 'none') {
-        this.sink.problem(facts, 'interval-length', `An interval of ${show(interval)} s fits no grid.`, { reads })
-        return false
-      }
-      facts.intervalS = Number(interval)
+    const intervalS = this.#words.interval(interval, facts.intervalS)
+    if (intervalS === undefined) {
+      this.sink.problem(facts, 'interval-length', `An interval of ${show(interval ?? '')} s fits no grid.`, { reads })
+      return false
     }
+    facts.intervalS = intervalS
     return this.#readVersion(facts, reads)
   }
 
@@ -285,15 +299,4 @@ export class MappedLong extends MappedRows {
     this.refuseTime(facts, timeOfDay, this.mapping.timePattern, reads)
     return null
   }
-}
-
-/** What the mapping makes of a word of the file. */
-function mapped(map: Readonly<Record<string, string>>, word: string): string {
-  if (Object.hasOwn(map, word)) return map[word]
-  return word !== '' && Object.hasOwn(map, '*') ? map['*'] : word
-}
-
-/** A span on the clock's face: 23:45 to 00:00 is a quarter of an hour, a date and itself a day. */
-function wrap(seconds: number): number {
-  return seconds > 0 ? seconds : ((seconds % DAY_S) + DAY_S) % DAY_S || DAY_S
 }
