@@ -246,7 +246,7 @@ async function measureSlots(context: MeasureContext, cases: readonly Case[], fou
     const question = questions[i]
     const hours = list[i][0].threshold.kind === 'hour-usage' ? hourSums(readings, context.zone) : null
     for (const c of list[i]) {
-      const expected = expectedReads(context, question, c.period.startS, c.period.endS)
+      const expected = expectedReads(context, question, c.period.startS, c.period.endS, readings)
       if (c.threshold.kind === 'demand') {
         const demand = demandOf(readings, c.limit ?? ZERO)
         const usage = { sum: ZERO, expected, present: demand?.present ?? 0, estimated: demand?.estimated ?? 0 }

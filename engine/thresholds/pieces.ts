@@ -39,7 +39,8 @@ export function piecesBetween(
     const fromS = Math.max(segment.fromS, startS)
     const toS = Math.min(segment.toS, endS)
     if (fromS >= toS) continue
-    expected += expectedReads(segment.intervalS, fromS, Math.min(toS, nowS), zone)
+    expected += expectedReads(segment.intervalS, fromS, toS, nowS, zone)
+    if (restOfDay(segment, segments, zone, startS, endS, nowS) !== null) expected++
     const { channelId } = segment
     let first = zone.dayOf(Math.floor(fromS))
     let last = zone.dayOf(Math.ceil(toS) - 1)
@@ -54,11 +55,40 @@ export function piecesBetween(
   return { whole, split, expected }
 }
 
-/** Reads that start in [fromS, toS) and have ended by toS; a daily read is as long as its local day. */
-function expectedReads(intervalS: number, fromS: number, toS: number, zone: Zone): number {
-  if (toS <= fromS) return 0
-  if (intervalS !== DAY_S) return Math.floor((toS - fromS) / intervalS)
-  const first = zone.dayOf(Math.ceil(fromS))
-  const skipped = zone.dayStart(first) < fromS ? 1 : 0
-  return Math.max(0, zone.dayOf(Math.floor(toS)) - first - skipped)
+/** Reads that start in [fromS, toS) and have ended by nowS; a daily read is as long as its local day. */
+function expectedReads(intervalS: number, fromS: number, toS: number, nowS: number, zone: Zone): number {
+  if (toS <= fromS || nowS <= fromS) return 0
+  const day = zone.dayOf(Math.ceil(fromS))
+  if (intervalS === DAY_S) {
+    const first = zone.dayStart(day) < fromS ? day + 1 : day
+    const end = zone.dayOf(Math.floor(nowS))
+    return Math.max(0, (Number.isFinite(toS) ? Math.min(end, zone.dayOf(Math.ceil(toS) - 1) + 1) : end) - first)
+  }
+  const anchorS = zone.dayStart(day)
+  const before = (s: number): number => Math.ceil((s - anchorS) / intervalS)
+  return Math.max(0, before(Math.min(toS, Math.floor(nowS) - intervalS + 1)) - before(fromS))
+}
+
+/** What is left of a day after a finer channel ended in it. */
+export interface RestOfDay {
+  readonly fromS: number
+  readonly toS: number
+  /** Of the channel that ended. */
+  readonly intervalS: number
+}
+
+/**
+ * The rest of a day of [startS, endS), ended by nowS, in which a daily channel takes over from a finer one: its read of
+ * that day began before it counts, so that no read tells of the rest. It is expected as one read, which lacks, or the day
+ * would be held to be whole with the hours before alone. null where there is none.
+ */
+export function restOfDay(
+  { meterId, intervalS, fromS }: Segment, segments: readonly Segment[], zone: Zone, startS: number, endS: number, nowS: number,
+): RestOfDay | null {
+  if (intervalS !== DAY_S || fromS < startS || fromS >= endS) return null
+  const day = zone.dayOf(Math.floor(fromS))
+  const toS = zone.dayStart(day + 1)
+  if (fromS <= zone.dayStart(day) || toS > nowS) return null
+  const finer = segments.find((s) => s.meterId === meterId && s.intervalS < DAY_S && s.toS === fromS)
+  return finer === undefined ? null : { fromS, toS, intervalS: finer.intervalS }
 }
