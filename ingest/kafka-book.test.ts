@@ -1,14 +1,51 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { lastVersionOf, PartitionBook, type Batch, type Held, type Limits } from './kafka-book.js'
+import { lastVersionOf, PartitionBook, type Batch, type Limits, type Run } from './kafka-book.js'
 
 const limits: Limits = { messages: 10, bytes: 1000, ageMs: 40 }
-const at = (partition: number, offset: number, cost = 10): Held => ({ partition, offset, cost })
-const run = (partition: number, from: number, count: number): Held[] => Array.from({ length: count }, (_, i) => at(partition, from + i))
-const offsets = ({ messages }: Batch<Held>): number[] => messages.map((m) => m.offset)
 
-function book(more: Partial<Limits> = {}, next = 0): PartitionBook<Held> {
-  const made = new PartitionBook<Held>({ ...limits, ...more })
+class TestRun implements Run<TestRun> {
+  readonly partition: number
+  readonly offsets: readonly number[]
+  readonly #cost: number
+
+  constructor(partition: number, offsets: readonly number[], cost = 10) {
+    this.partition = partition
+    this.offsets = offsets
+    this.#cost = cost
+  }
+
+  get count(): number {
+    return this.offsets.length
+  }
+
+  get first(): number {
+    return this.offsets[0]
+  }
+
+  get next(): number {
+    return this.offsets[this.count - 1] + 1
+  }
+
+  offsetAt(i: number): number {
+    return this.offsets[i]
+  }
+
+  costOf(count: number): number {
+    return count * this.#cost
+  }
+
+  part(from: number, to: number): TestRun {
+    return new TestRun(this.partition, this.offsets.slice(from, to), this.#cost)
+  }
+}
+
+const at = (partition: number, offset: number, cost = 10): TestRun => new TestRun(partition, [offset], cost)
+const run = (partition: number, from: number, count: number): TestRun[] => [new TestRun(partition, Array.from({ length: count }, (_, i) => from + i))]
+const offsets = ({ runs }: Pick<Batch<TestRun>, 'runs'>): number[] => runs.flatMap((r) => r.offsets)
+
+function book(more: Partial<Limits> = {}, next = 0): PartitionBook<TestRun> {
+  const made = new PartitionBook<TestRun>({ ...limits, ...more })
   for (const partition of [0, 1]) {
     made.assign(partition)
     made.claimed(partition, { epoch: 3, next, lastVersion: 100, ahead: {} })
@@ -18,7 +55,7 @@ function book(more: Partial<Limits> = {}, next = 0): PartitionBook<Held> {
 
 describe('the partitions of the Kafka door', () => {
   it('are not read before their position is claimed, and read from it on', () => {
-    const b = new PartitionBook<Held>(limits)
+    const b = new PartitionBook<TestRun>(limits)
     b.assign(4)
     b.add(run(4, 0, 5), 0)
     expect([b.state(4), b.position(4), b.waiting, b.take(1e6)]).toEqual(['claiming', undefined, 0, undefined])
@@ -91,7 +128,7 @@ describe('the partitions of the Kafka door', () => {
   })
 
   it('keep what other utilities have settled beyond the position until the position is past it', () => {
-    const b = new PartitionBook<Held>(limits)
+    const b = new PartitionBook<TestRun>(limits)
     b.assign(0)
     b.claimed(0, { epoch: 1, next: 0, lastVersion: 0, ahead: { 1: 20, 2: 4 } })
     b.add(run(0, 0, 10), 0)
@@ -123,14 +160,14 @@ describe('the partitions of the Kafka door', () => {
       for (let batch = b.take(nowMs)?.[0]; batch !== undefined; batch = b.take(nowMs += 40)?.[0]) {
         tries++
         const culprits = offsets(batch).filter((o) => bad.includes(o))
-        if (culprits.length > 0 && batch.messages.length > 1) b.halve(batch)
+        if (culprits.length > 0 && batch.count > 1) b.halve(batch)
         else {
           dead.push(...culprits)
           settled.push(...offsets(batch))
           b.settled(batch)
         }
       }
-      expect(settled).toEqual(run(0, 0, count).map((m) => m.offset))
+      expect(settled).toEqual(offsets({ runs: run(0, 0, count) }))
       expect(dead).toEqual([...new Set(bad)].filter((o) => o < count).sort((x, y) => x - y))
       expect([b.position(0), b.cost, b.waiting]).toEqual([count, 0, 0])
       // Each culprit costs two searches down the halves at most, and what grows again after it.
@@ -148,7 +185,7 @@ describe('the partitions of the Kafka door', () => {
     )
     fc.assert(fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
       const b = book({ bytes: 200 })
-      const flying: Batch<Held>[] = []
+      const flying: Batch<TestRun>[] = []
       /** What the database knows: position, and the offsets settled. */
       const next = [0, 0]
       const done: number[][] = [[], []]
@@ -163,7 +200,8 @@ describe('the partitions of the Kafka door', () => {
           case 'add': {
             const from = (log[s.partition].at(-1) ?? -1) + 1 + s.skip
             for (let i = 0; i < s.count; i++) log[s.partition].push(from + i)
-            b.add(log[s.partition].slice(read[s.partition]).map((offset) => at(s.partition, offset)), nowMs)
+            const news = log[s.partition].slice(read[s.partition])
+            b.add(s.skip === 0 ? [new TestRun(s.partition, news)] : news.map((offset) => at(s.partition, offset)), nowMs)
             read[s.partition] = log[s.partition].length
             break
           }
@@ -195,7 +233,7 @@ describe('the partitions of the Kafka door', () => {
             if (read[s.partition] < 0) read[s.partition] = log[s.partition].length
         }
         const current = flying.filter((batch) => b.isCurrent(batch))
-        expect(b.cost).toBe(10 * (b.waiting + current.reduce((sum, batch) => sum + batch.messages.length, 0)))
+        expect(b.cost).toBe(10 * (b.waiting + current.reduce((sum, batch) => sum + batch.count, 0)))
         expect(new Set(current.map((batch) => batch.partition)).size).toBe(current.length)
         for (const p of [0, 1]) expect(done[p]).toEqual(log[p].slice(0, done[p].length))
       }

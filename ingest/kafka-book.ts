@@ -3,12 +3,18 @@
  * (ingest/kafka.ts). No clock, no client, no database.
  */
 
-/** A message as it is held between the client and a batch. */
-export interface Held {
+/** Messages of a partition that follow each other, as they are held between the client and a batch. */
+export interface Run<R> {
   readonly partition: number
-  readonly offset: number
-  /** What it costs to hold, bytes. */
-  readonly cost: number
+  readonly count: number
+  /** Offset of the first message, and the one after the last. */
+  readonly first: number
+  readonly next: number
+  offsetAt(i: number): number
+  /** What the first messages cost to hold, bytes. */
+  costOf(count: number): number
+  /** The messages [from, to) of them. */
+  part(from: number, to: number): R
 }
 
 export type PartitionState =
@@ -20,13 +26,16 @@ export type PartitionState =
   | 'stopped'
 
 /** Consecutive messages of one partition that settle together. */
-export interface Batch<M extends Held> {
+export interface Batch<R extends Run<R>> {
   readonly partition: number
   readonly epoch: number
   /** Position before and after. */
   readonly expected: number
   readonly next: number
-  readonly messages: readonly M[]
+  readonly runs: readonly R[]
+  /** Messages of the runs, and the offset of the first. */
+  readonly count: number
+  readonly first: number
   /** Version of a message at the first offset, at least; later ones count on by their offsets. */
   version: number
   /** Utilities whose messages settled already, and up to which offset. */
@@ -44,7 +53,7 @@ export interface Limits {
 /** Offsets that one batch may span: versions count by offsets, and a wide gap must not carry them into the future. */
 const MAX_SPAN = 1_000_000
 
-interface Entry<M extends Held> {
+interface Entry<R extends Run<R>> {
   state: PartitionState
   /** Why it is stopped. */
   reason: string
@@ -54,17 +63,19 @@ interface Entry<M extends Held> {
   ahead: Readonly<Record<string, number>>
   /** Offset that the next message must have at least. */
   fetchFrom: number
-  held: M[]
+  held: R[]
+  /** Messages held, and what they cost. */
+  waiting: number
   cost: number
   oldestMs: number
-  inFlight: Batch<M> | null
+  inFlight: Batch<R> | null
   /** Messages of the next batch at most, after one that could not be settled: the culprit is searched by halves. */
   narrow: number
 }
 
-export class PartitionBook<M extends Held> {
+export class PartitionBook<R extends Run<R>> {
   readonly #limits: Limits
-  readonly #entries = new Map<number, Entry<M>>()
+  readonly #entries = new Map<number, Entry<R>>()
   #cost = 0
 
   constructor(limits: Limits) {
@@ -106,7 +117,7 @@ export class PartitionBook<M extends Held> {
   /** Messages that wait for a batch. */
   get waiting(): number {
     let n = 0
-    for (const e of this.#entries.values()) n += e.held.length
+    for (const e of this.#entries.values()) n += e.waiting
     return n
   }
 
@@ -114,8 +125,8 @@ export class PartitionBook<M extends Held> {
   assign(partition: number): void {
     this.remove(partition)
     this.#entries.set(partition, {
-      state: 'claiming', reason: '', epoch: 0, position: 0, lastVersion: 0, ahead: {}, fetchFrom: 0, held: [], cost: 0,
-      oldestMs: 0, inFlight: null, narrow: Infinity,
+      state: 'claiming', reason: '', epoch: 0, position: 0, lastVersion: 0, ahead: {}, fetchFrom: 0, held: [], waiting: 0,
+      cost: 0, oldestMs: 0, inFlight: null, narrow: Infinity,
     })
   }
 
@@ -151,22 +162,24 @@ export class PartitionBook<M extends Held> {
   drain(partition: number): void {
     const entry = this.#entries.get(partition)
     if (entry === undefined) return
-    this.#release(entry.held)
-    entry.held = []
-    entry.cost = 0
+    this.#forget(entry)
     entry.fetchFrom = Infinity
   }
 
   /** Takes messages that the client gave. Those of partitions that are not read, and those that came before, are dropped. */
-  add(messages: readonly M[], nowMs: number): void {
-    for (const message of messages) {
-      const entry = this.#entries.get(message.partition)
-      if (entry === undefined || entry.state !== 'active' || message.offset < entry.fetchFrom) continue
-      if (entry.held.length === 0) entry.oldestMs = nowMs
-      entry.held.push(message)
-      entry.cost += message.cost
-      this.#cost += message.cost
-      entry.fetchFrom = message.offset + 1
+  add(runs: readonly R[], nowMs: number): void {
+    for (const run of runs) {
+      const entry = this.#entries.get(run.partition)
+      if (entry === undefined || entry.state !== 'active') continue
+      const rest = since(run, entry.fetchFrom)
+      if (rest === null) continue
+      if (entry.waiting === 0) entry.oldestMs = nowMs
+      entry.held.push(rest)
+      entry.waiting += rest.count
+      const cost = rest.costOf(rest.count)
+      entry.cost += cost
+      this.#cost += cost
+      entry.fetchFrom = rest.next
     }
   }
 
@@ -174,21 +187,21 @@ export class PartitionBook<M extends Held> {
    * The next round: batches of partitions that have none in flight and whose messages are old or many enough; undefined
    * where there is none yet.
    */
-  take(nowMs: number): Batch<M>[] | undefined {
+  take(nowMs: number): Batch<R>[] | undefined {
     const { messages, bytes, ageMs } = this.#limits
-    const ready = [...this.#entries].filter(([, e]) => e.state === 'active' && e.inFlight === null && e.held.length > 0)
+    const ready = [...this.#entries].filter(([, e]) => e.state === 'active' && e.inFlight === null && e.waiting > 0)
     if (ready.length === 0) return undefined
     const due = ready.some(([, e]) => nowMs - e.oldestMs >= ageMs || e.narrow < Infinity)
-    if (!due && sum(ready, (e) => e.held.length) < messages && sum(ready, (e) => e.cost) < bytes) return undefined
+    if (!due && sum(ready, (e) => e.waiting) < messages && sum(ready, (e) => e.cost) < bytes) return undefined
     ready.sort(([, a], [, b]) => a.oldestMs - b.oldestMs)
-    const round: Batch<M>[] = []
+    const round: Batch<R>[] = []
     let leftMessages = messages
     let leftBytes = bytes
     for (const [partition, entry] of ready) {
       if (leftMessages <= 0 || leftBytes <= 0) break
       const batch = this.#batch(partition, entry, Math.min(leftMessages, entry.narrow), leftBytes, nowMs)
-      leftMessages -= batch.messages.length
-      leftBytes -= batch.messages.reduce((total, m) => total + m.cost, 0)
+      leftMessages -= batch.count
+      leftBytes -= costOf(batch.runs)
       round.push(batch)
     }
     return round
@@ -198,7 +211,7 @@ export class PartitionBook<M extends Held> {
   dueInMs(nowMs: number): number | undefined {
     let due: number | undefined
     for (const e of this.#entries.values()) {
-      if (e.state !== 'active' || e.inFlight !== null || e.held.length === 0) continue
+      if (e.state !== 'active' || e.inFlight !== null || e.waiting === 0) continue
       const wait = Math.max(0, e.oldestMs + this.#limits.ageMs - nowMs)
       if (due === undefined || wait < due) due = wait
     }
@@ -206,7 +219,7 @@ export class PartitionBook<M extends Held> {
   }
 
   /** The batch settled: the position moved. False where the partition is no longer ours. */
-  settled(batch: Batch<M>): boolean {
+  settled(batch: Batch<R>): boolean {
     const entry = this.#current(batch)
     if (entry === undefined) return false
     entry.inFlight = null
@@ -214,68 +227,105 @@ export class PartitionBook<M extends Held> {
     entry.lastVersion = lastVersionOf(batch)
     entry.ahead = Object.fromEntries(Object.entries(batch.ahead).filter(([, to]) => to > batch.next))
     entry.narrow = entry.narrow * 4 >= this.#limits.messages ? Infinity : entry.narrow * 4
-    this.#release(batch.messages)
+    this.#cost -= costOf(batch.runs)
     return true
   }
 
   /** The batch holds something that cannot be settled: it comes again in halves. False where the partition is no longer ours. */
-  halve(batch: Batch<M>): boolean {
+  halve(batch: Batch<R>): boolean {
     const entry = this.#current(batch)
     if (entry === undefined) return false
     entry.inFlight = null
     entry.ahead = batch.ahead
-    entry.held = [...batch.messages, ...entry.held]
-    entry.cost += batch.messages.reduce((total, m) => total + m.cost, 0)
-    entry.narrow = Math.max(1, Math.floor(batch.messages.length / 2))
+    entry.held = [...batch.runs, ...entry.held]
+    entry.waiting += batch.count
+    entry.cost += costOf(batch.runs)
+    entry.narrow = Math.max(1, Math.floor(batch.count / 2))
     return true
   }
 
   /** True while the batch is the one in flight of a partition that is ours. */
-  isCurrent(batch: Batch<M>): boolean {
+  isCurrent(batch: Batch<R>): boolean {
     return this.#current(batch) !== undefined
   }
 
-  #current(batch: Batch<M>): Entry<M> | undefined {
+  #current(batch: Batch<R>): Entry<R> | undefined {
     const entry = this.#entries.get(batch.partition)
     return entry?.inFlight === batch ? entry : undefined
   }
 
-  #batch(partition: number, entry: Entry<M>, maxMessages: number, maxBytes: number, nowMs: number): Batch<M> {
+  #batch(partition: number, entry: Entry<R>, maxMessages: number, maxBytes: number, nowMs: number): Batch<R> {
     const { held } = entry
-    const first = held[0].offset
-    let n = 0
+    const [{ first }] = held
+    const runs: R[] = []
+    let count = 0
     let cost = 0
-    while (n < held.length && n < maxMessages && (n === 0 || cost < maxBytes) && held[n].offset - first < MAX_SPAN) cost += held[n++].cost
-    const messages = held.slice(0, n)
-    entry.held = held.slice(n)
+    let whole = 0
+    for (const run of held) {
+      const n = fitting(run, maxMessages - count, maxBytes - cost, first + MAX_SPAN)
+      if (n === 0) break
+      count += n
+      cost += run.costOf(n)
+      runs.push(run.part(0, n))
+      if (n < run.count) {
+        held[whole] = run.part(n, run.count)
+        break
+      }
+      whole++
+    }
+    entry.held = held.slice(whole)
+    entry.waiting -= count
     entry.cost -= cost
     entry.oldestMs = nowMs
-    const batch: Batch<M> = {
-      partition, epoch: entry.epoch, expected: entry.position, next: messages[n - 1].offset + 1, messages, version: entry.lastVersion + 1,
-      ahead: entry.ahead,
+    const batch: Batch<R> = {
+      partition, epoch: entry.epoch, expected: entry.position, next: runs[runs.length - 1].next, runs, count, first,
+      version: entry.lastVersion + 1, ahead: entry.ahead,
     }
     entry.inFlight = batch
     return batch
   }
 
-  #drop(entry: Entry<M>): void {
-    this.#release(entry.held)
-    if (entry.inFlight !== null) this.#release(entry.inFlight.messages)
-    entry.held = []
-    entry.cost = 0
+  #drop(entry: Entry<R>): void {
+    this.#forget(entry)
+    if (entry.inFlight !== null) this.#cost -= costOf(entry.inFlight.runs)
     entry.inFlight = null
   }
 
-  #release(messages: readonly M[]): void {
-    for (const m of messages) this.#cost -= m.cost
+  /** Gives up what waits. */
+  #forget(entry: Entry<R>): void {
+    this.#cost -= entry.cost
+    entry.held = []
+    entry.waiting = 0
+    entry.cost = 0
   }
 }
 
-/** Version of the batch's last message, microseconds. */
-export function lastVersionOf(batch: Batch<Held>): number {
-  return batch.version + batch.next - 1 - batch.messages[0].offset
+/** How many of a run's messages may go along: while their cost has not come to the limit, and before an offset. */
+function fitting<R>(run: Run<R>, messages: number, cost: number, before: number): number {
+  const most = Math.min(run.count, messages)
+  let n = 0
+  while (n < most && run.costOf(n) < cost && run.offsetAt(n) < before) n++
+  return n
 }
 
-function sum<M extends Held>(entries: readonly (readonly [number, Entry<M>])[], of: (entry: Entry<M>) => number): number {
+/** The messages of a run from an offset on; null where there are none. */
+export function since<R extends Run<R>>(run: R, offset: number): R | null {
+  if (offset <= run.first) return run
+  if (offset >= run.next) return null
+  let i = 1
+  while (run.offsetAt(i) < offset) i++
+  return run.part(i, run.count)
+}
+
+function costOf<R>(runs: readonly Run<R>[]): number {
+  return runs.reduce((total, run) => total + run.costOf(run.count), 0)
+}
+
+/** Version of the batch's last message, microseconds. */
+export function lastVersionOf(batch: Pick<Batch<never>, 'version' | 'next' | 'first'>): number {
+  return batch.version + batch.next - 1 - batch.first
+}
+
+function sum<R extends Run<R>>(entries: readonly (readonly [number, Entry<R>])[], of: (entry: Entry<R>) => number): number {
   return entries.reduce((total, [, entry]) => total + of(entry), 0)
 }

@@ -3,14 +3,14 @@ import { acceptedTo, beginPosition, claimPosition, readPosition, type PartitionK
 import type { Pool } from '../engine/store/db.js'
 import type { PartitionBook } from './kafka-book.js'
 import type { KafkaClient, KafkaSettings } from './kafka-client.js'
-import type { HeldMessage } from './kafka-held.js'
+import type { HeldRun } from './kafka-held.js'
 import type { Complaints, KafkaWatch } from './kafka-watch.js'
 import type { DoorLog } from './kafka.js'
 
 export interface ClaimsOptions {
   settings: KafkaSettings
   client: KafkaClient
-  book: PartitionBook<HeldMessage>
+  book: PartitionBook<HeldRun>
   db: Pool
   watch: KafkaWatch
   complaints: Complaints

@@ -1,12 +1,12 @@
 import type { Message, LibrdKafkaError } from 'node-rdkafka'
 import type { PartitionBook } from './kafka-book.js'
 import type { KafkaClient } from './kafka-client.js'
-import { hold, type HeldMessage } from './kafka-held.js'
+import { hold, type HeldRun } from './kafka-held.js'
 import type { IngestPool } from './pool.js'
 
 export interface FetcherOptions {
   client: KafkaClient
-  book: PartitionBook<HeldMessage>
+  book: PartitionBook<HeldRun>
   pool: IngestPool
   /** Bytes and messages held, waiting and in flight, from which on nothing more is fetched. */
   maxHeldBytes: number
@@ -42,9 +42,9 @@ export class KafkaFetcher {
   }
 
   /** Copies what an answer holds out of the client's objects, and notes what messages cost of late. */
-  hold(messages: readonly Message[]): HeldMessage[] {
+  hold(messages: readonly Message[]): HeldRun[] {
     const held = hold(messages)
-    if (held.length > 0) this.#messageCost = (this.#messageCost + held.reduce((cost, message) => cost + message.cost, 0) / held.length) / 2
+    if (messages.length > 0) this.#messageCost = (this.#messageCost + held.reduce((cost, run) => cost + run.costOf(run.count), 0) / messages.length) / 2
     return held
   }
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import type { Message } from 'node-rdkafka'
 import { describe, expect, it } from 'vitest'
-import { Gatherer, hold, keyOf, valueOf } from './kafka-held.js'
+import { hold } from './kafka-held.js'
 
 const bytes = (): fc.Arbitrary<Buffer> => fc.uint8Array({ maxLength: 12 }).map((b) => Buffer.from(b))
 const message = (): fc.Arbitrary<Message> => fc.record({
@@ -11,31 +11,46 @@ const message = (): fc.Arbitrary<Message> => fc.record({
 }).map((m) => ({ ...m, size: m.value?.length ?? 0 }))
 
 describe('messages that are held', () => {
-  it('say what they said', () => {
+  it('say what they said, in their partition\'s order', () => {
     fc.assert(fc.property(fc.array(message()), (messages) => {
-      const held = hold(messages)
-      expect(held.map((h) => [h.partition, h.offset, h.timestamp])).toEqual(messages.map((m) => [m.partition, m.offset, m.timestamp]))
-      expect(held.map((h) => valueOf(h)?.toString('hex'))).toEqual(messages.map((m) => m.value?.toString('hex')))
-      expect(held.map((h) => keyOf(h)?.toString('hex'))).toEqual(messages.map((m) => m.key === null || m.key === undefined ? undefined : Buffer.from(m.key as string).toString('hex')))
-      expect(held.map((h) => h.headers)).toEqual(messages.map((m) => m.headers ?? []))
-      // Equal headers that follow each other are one object, and cost more than their bytes.
-      held.forEach((h, i) => {
-        if (i > 0 && JSON.stringify(messages[i - 1].headers ?? []) === JSON.stringify(messages[i].headers ?? [])) expect(h.headers).toBe(held[i - 1].headers)
-        expect(h.cost).toBeGreaterThan(2 * h.bytes.subarray(Math.max(0, h.from), Math.max(0, h.to)).length)
-      })
+      const runs = hold(messages)
+      for (const partition of [0, 1, 2]) {
+        const here = runs.filter((r) => r.partition === partition)
+        const held = here.flatMap((r) => Array.from({ length: r.count }, (_, i) => ({
+          offset: r.offsetAt(i), timestamp: r.timestampAt(i), value: r.valueAt(i)?.toString('hex'), key: r.keyAt(i)?.toString('hex'), headers: r.headers,
+          has: [r.hasValue(i), r.hasKey(i)],
+        })))
+        const sent = messages.filter((m) => m.partition === partition)
+        expect(held).toEqual(sent.map((m) => ({
+          offset: m.offset, timestamp: m.timestamp, value: m.value?.toString('hex'),
+          key: m.key === null || m.key === undefined ? undefined : Buffer.from(m.key as string).toString('hex'), headers: m.headers ?? [],
+          has: [m.value !== null, m.key !== null && m.key !== undefined],
+        })))
+        // A run ends where other headers begin, or an offset that is not greater.
+        const joins = sent.slice(1).filter((m, i) => m.offset > sent[i].offset && JSON.stringify(m.headers ?? []) === JSON.stringify(sent[i].headers ?? []))
+        expect(here.length).toBe(sent.length - joins.length)
+      }
     }))
   })
 
-  it('are gathered in their order, of whichever buffers they stand in', () => {
-    fc.assert(fc.property(fc.array(message()), fc.array(fc.nat({ max: 5 })), (messages, picks) => {
-      const held = hold(messages)
-      const values = [...held, ...picks.flatMap((i) => held[i] ?? [])].filter((h) => h.from >= 0)
-      const expected = Buffer.concat(values.map((h) => valueOf(h)!))
-      const target = Buffer.alloc(expected.length)
-      const gatherer = new Gatherer(target)
-      for (const h of values) gatherer.add(h.bytes, h.from, h.to)
-      gatherer.finish()
-      expect(target).toEqual(expected)
+  it('are cut into parts that cost what they hold, and more than it', () => {
+    fc.assert(fc.property(fc.array(message()), fc.nat({ max: 5 }), fc.nat({ max: 5 }), (messages, from, length) => {
+      for (const run of hold(messages)) {
+        expect([run.first, run.next]).toEqual([run.offsetAt(0), run.offsetAt(run.count - 1) + 1])
+        const to = Math.min(run.count, from + length)
+        if (from >= to) continue
+        const part = run.part(from, to)
+        const at = Array.from({ length: to - from }, (_, i) => i)
+        expect([part.count, part.first, part.headers]).toEqual([to - from, run.offsetAt(from), run.headers])
+        expect(at.map((i) => part.valueAt(i))).toEqual(at.map((i) => run.valueAt(from + i)))
+        expect(part.values).toEqual(Buffer.concat(at.map((i) => part.valueAt(i) ?? Buffer.alloc(0))))
+        expect(part.keys).toEqual(Buffer.concat(at.map((i) => part.keyAt(i) ?? Buffer.alloc(0))))
+        expect(at.map((i) => part.values.subarray(0, part.valueEnd(i)))).toEqual(
+          at.map((i) => Buffer.concat(at.slice(0, i + 1).map((k) => part.valueAt(k) ?? Buffer.alloc(0)))))
+        expect(part.keyEnd(part.count - 1)).toBe(part.keys.length)
+        expect(part.costOf(part.count)).toBeGreaterThan(2 * (part.values.length + part.keys.length))
+        expect(run.costOf(from) + part.costOf(part.count)).toBe(run.costOf(to))
+      }
     }))
   })
 })

@@ -5,13 +5,13 @@ import type { KafkaClient, KafkaSettings } from './kafka-client.js'
 import { DeadLetterPublisher } from './kafka-dead.js'
 import { KafkaFetcher } from './kafka-fetcher.js'
 import { KafkaMetrics } from './kafka-metrics.js'
-import type { HeldMessage } from './kafka-held.js'
+import type { HeldRun } from './kafka-held.js'
 import type { BatchOutcome, MessageBatch } from './kafka-round.js'
 import { Rounds } from './kafka-rounds.js'
 import { Complaints, KafkaWatch } from './kafka-watch.js'
 import type { KafkaDoor, KafkaDoorOptions } from './kafka.js'
 
-const ROUND_MESSAGES = 60_000
+const ROUND_MESSAGES = 30_000
 /** Of what messages cost to hold, which is more than twice their length. */
 const ROUND_BYTES = 20 * 1024 * 1024
 const ROUND_AGE_MS = 40
@@ -40,7 +40,7 @@ export class KafkaLoop implements KafkaDoor {
   /** True from the moment that the client has lost them all until it hears of one. */
   readonly #brokers: { down: boolean }
   readonly #now: () => number
-  readonly #book: PartitionBook<HeldMessage>
+  readonly #book: PartitionBook<HeldRun>
   readonly #metrics: KafkaMetrics
   readonly #dead: DeadLetterPublisher
   readonly #rounds: Rounds
@@ -252,12 +252,12 @@ export class KafkaLoop implements KafkaDoor {
   #finish(batch: MessageBatch, outcome: BatchOutcome): void {
     switch (outcome.status) {
       case 'settled':
-        this.#metrics.settled(batch.messages.length, outcome.deadLetters)
+        this.#metrics.settled(batch.count, outcome.deadLetters)
         this.#book.settled(batch)
         if (outcome.deadLetters > 0) this.#dead.wake()
         return
       case 'unfit':
-        this.#complaints.warn('unfit', { partition: batch.partition, from: batch.messages[0].offset, code: outcome.code },
+        this.#complaints.warn('unfit', { partition: batch.partition, from: batch.first, code: outcome.code },
           'Kafka: a batch holds a message that cannot be settled, which is searched by halves')
         this.#book.halve(batch)
         return
@@ -267,7 +267,7 @@ export class KafkaLoop implements KafkaDoor {
       case 'fenced':
         this.#metrics.fenced()
         if (!this.#book.isCurrent(batch)) return
-        this.#options.log.warn({ partition: batch.partition, epoch: batch.epoch, from: batch.messages[0].offset },
+        this.#options.log.warn({ partition: batch.partition, epoch: batch.epoch, from: batch.first },
           'Kafka: a commit was refused, because another owner has the partition')
         this.#claims.fenced(batch.partition)
     }

@@ -2,12 +2,12 @@ import { acceptedRanges, passOver, partitionId, type AcceptedRange, type DeadLet
 import type { Pool } from '../engine/store/db.js'
 import { uuidv7 } from '../engine/uuid.js'
 import type { VersionSequence } from '../engine/versions.js'
-import { lastVersionOf, type Batch } from './kafka-book.js'
-import { Gatherer, keyOf, valueOf, type Headers, type HeldMessage } from './kafka-held.js'
+import { lastVersionOf, since, type Batch } from './kafka-book.js'
+import type { Headers, HeldRun } from './kafka-held.js'
 import type { IngestPool } from './pool.js'
 import type { DeliveryAnswer, DeliveryTask, MessageFrames } from './task.js'
 
-export type MessageBatch = Batch<HeldMessage>
+export type MessageBatch = Batch<HeldRun>
 
 /** What became of a batch. */
 export type BatchOutcome =
@@ -40,7 +40,7 @@ export interface RoundContext {
 interface Part {
   source: string
   contentType: string | null
-  messages: HeldMessage[]
+  runs: HeldRun[]
 }
 
 /** Batches that have their version. */
@@ -108,50 +108,41 @@ interface BatchPlan {
   lastMark: string
   /** Of messages that belong to no known utility. */
   letters: DeadLetter[]
-  versionOf: (message: HeldMessage) => number
+  /** Version of the message at an offset, which the broker stamped then. */
+  versionOf: (offset: number, timestampMs: number) => number
 }
 
 async function planBatch(batch: MessageBatch, context: RoundContext): Promise<BatchPlan> {
   const parts = new Map<string, Part[]>()
   const letters: DeadLetter[] = []
-  let lastHeaders: Headers | undefined
-  let lastPart: Part | undefined
-  let lastMark = ''
-  for (const message of batch.messages) {
-    // Messages that follow each other mostly say the same.
-    if (lastPart !== undefined && message.headers === lastHeaders) {
-      if (message.offset >= (batch.ahead[lastMark] ?? 0)) lastPart.messages.push(message)
-      continue
-    }
-    const head = readHead(message.headers, context)
+  for (const run of batch.runs) {
+    const head = readHead(run.headers, context)
     const utilityId = await context.utilityOf(head.utility)
     const fault = utilityId === undefined
       ? { code: 'unknown-utility', message: `There is no utility ${JSON.stringify(head.utility.slice(0, 60))}.` }
       : head.source.length === 0 || head.source.length > MAX_SOURCE
         ? { code: 'invalid-source', message: `The header source has 1 to ${MAX_SOURCE} characters.` } : null
     const mark = fault === null ? String(utilityId) : NOBODY
-    if (message.offset < (batch.ahead[mark] ?? 0)) continue
+    const rest = since(run, batch.ahead[mark] ?? 0)
+    if (rest === null) continue
     const list = parts.get(mark) ?? []
     parts.set(mark, list)
     if (fault !== null) {
-      letters.push(letterOf(message, context, fault))
+      for (let i = 0; i < rest.count; i++) letters.push(letterOf(rest, i, context, fault))
       continue
     }
-    let part = list.find((p) => p.source === head.source && p.contentType === head.contentType)
-    if (part === undefined) list.push(part = { source: head.source, contentType: head.contentType, messages: [] })
-    part.messages.push(message)
-    lastHeaders = message.headers
-    lastPart = part
-    lastMark = mark
+    const part = list.find((p) => p.source === head.source && p.contentType === head.contentType)
+    if (part === undefined) list.push({ source: head.source, contentType: head.contentType, runs: [rest] })
+    else part.runs.push(rest)
   }
   // All of it settled before under other marks: the position alone is to move.
   if (parts.size === 0) parts.set(NOBODY, [])
-  const first = batch.messages[0].offset
+  const { first } = batch
   const ranges = first < context.acceptedTo(batch.partition)
     ? await acceptedRanges(context.db, context.topic, batch.partition, first, batch.next) : []
   return {
     batch, parts, letters, lastMark: [...parts.keys()].sort((a, b) => Number(a) - Number(b)).at(-1)!,
-    versionOf: (message) => keptVersion(message, ranges) ?? batch.version + message.offset - first,
+    versionOf: (offset, timestampMs) => keptVersion(offset, timestampMs, ranges) ?? batch.version + offset - first,
   }
 }
 
@@ -159,11 +150,9 @@ async function planBatch(batch: MessageBatch, context: RoundContext): Promise<Ba
 const CLOCKS_MS = 600_000
 
 /** The version that a message was given when it was accepted first. One that is younger than that is of another topic of the name. */
-function keptVersion(message: HeldMessage, ranges: readonly AcceptedRange[]): number | undefined {
+function keptVersion(offset: number, timestampMs: number, ranges: readonly AcceptedRange[]): number | undefined {
   for (const r of ranges) {
-    if (message.offset >= r.first && message.offset < r.next && message.timestamp <= r.acceptedMs + CLOCKS_MS) {
-      return r.version + message.offset - r.first
-    }
+    if (offset >= r.first && offset < r.next && timestampMs <= r.acceptedMs + CLOCKS_MS) return r.version + offset - r.first
   }
   return undefined
 }
@@ -244,50 +233,31 @@ function outcomeOf(answers: readonly DeliveryAnswer[]): BatchOutcome {
 }
 
 function taskOf(part: Part, plan: BatchPlan, move: PositionMove, context: RoundContext, refused: MessageFrames['refused']): DeliveryTask {
-  const { messages } = part
-  const n = messages.length
+  const { runs } = part
+  const n = runs.reduce((count, run) => count + run.count, 0)
+  const keys = gather(runs.map((run) => run.keys))
+  const bytes = gather(runs.map((run) => run.values))
   const frames: MessageFrames = {
-    move, firstOffset: plan.batch.messages[0].offset, ends: new Int32Array(n), offsets: new Float64Array(n), versions: new Float64Array(n),
-    keys: new Uint8Array(0), keyEnds: new Int32Array(n), nulls: [], headers: new Map(), refused,
+    move, firstOffset: plan.batch.first, ends: new Int32Array(n), offsets: new Float64Array(n), versions: new Float64Array(n),
+    keys, keyEnds: new Int32Array(n), nulls: [], headers: new Map(), refused,
   }
-  let size = 0
-  let keySize = 0
-  for (const { from, to, keyFrom, keyTo } of messages) {
-    size += to - from
-    keySize += keyTo - keyFrom
-  }
-  // An ArrayBuffer of its own, which can be transferred, and is not set to zero first.
-  const bytes = Buffer.from(Buffer.allocUnsafeSlow(size).buffer, 0, size)
-  const keys = Buffer.allocUnsafeSlow(keySize)
-  const values = new Gatherer(bytes)
-  const keyBytes = new Gatherer(keys)
-  let headersText: [string, string][] = []
+  let at = 0
   let end = 0
   let keyEnd = 0
-  for (let i = 0; i < n; i++) {
-    const message = messages[i]
-    if (message.from < 0) frames.nulls.push(i)
-    else {
-      values.add(message.bytes, message.from, message.to)
-      end += message.to - message.from
+  for (const run of runs) {
+    // Crosses to the worker once for all of the run.
+    const headers = run.headers.length === 0 ? null : headersOf(run.headers)
+    for (let i = 0; i < run.count; i++, at++) {
+      frames.ends[at] = end + run.valueEnd(i)
+      frames.keyEnds[at] = run.hasKey(i) ? keyEnd + run.keyEnd(i) : -1
+      frames.offsets[at] = run.offsetAt(i)
+      frames.versions[at] = plan.versionOf(run.offsetAt(i), run.timestampAt(i))
+      if (!run.hasValue(i)) frames.nulls.push(at)
+      if (headers !== null) frames.headers.set(at, headers)
     }
-    frames.ends[i] = end
-    frames.offsets[i] = message.offset
-    frames.versions[i] = plan.versionOf(message)
-    if (message.keyFrom < 0) frames.keyEnds[i] = -1
-    else {
-      keyBytes.add(message.bytes, message.keyFrom, message.keyTo)
-      keyEnd += message.keyTo - message.keyFrom
-      frames.keyEnds[i] = keyEnd
-    }
-    if (message.headers.length === 0) continue
-    // Most messages of a batch have the same headers: they cross to the worker once.
-    if (i === 0 || message.headers !== messages[i - 1].headers) headersText = headersOf(message.headers)
-    frames.headers.set(i, headersText)
+    end += run.values.length
+    keyEnd += run.keys.length
   }
-  values.finish()
-  keyBytes.finish()
-  frames.keys = keys
   return {
     deliveryId: uuidv7(context.now()), source: part.source, door: 'kafka', contentType: part.contentType, format: null, fileName: null,
     mapping: null, zone: null, history: false, idempotencyKey: null, version: plan.batch.version, versionStated: true,
@@ -295,14 +265,26 @@ function taskOf(part: Part, plan: BatchPlan, move: PositionMove, context: RoundC
   }
 }
 
+/** An ArrayBuffer of its own, which can be transferred, and is not set to zero first. */
+function gather(pieces: readonly Buffer[]): Buffer<ArrayBuffer> {
+  const size = pieces.reduce((sum, piece) => sum + piece.length, 0)
+  const all = Buffer.from(Buffer.allocUnsafeSlow(size).buffer, 0, size)
+  let at = 0
+  for (const piece of pieces) {
+    all.set(piece, at)
+    at += piece.length
+  }
+  return all
+}
+
 function headersOf(headers: Headers): [string, string][] {
   return headers.flatMap((header) => Object.entries(header).map(([name, value]): [string, string] =>
     [name, (typeof value === 'string' ? Buffer.from(value) : value).toString('base64')]))
 }
 
-function letterOf(message: HeldMessage, context: RoundContext, fault: { code: string; message: string }): DeadLetter {
+function letterOf(run: HeldRun, i: number, context: RoundContext, fault: { code: string; message: string }): DeadLetter {
   return {
-    group: context.group, topic: context.topic, partition: message.partition, offset: message.offset,
-    key: keyOf(message), value: valueOf(message), headers: headersOf(message.headers), ...fault,
+    group: context.group, topic: context.topic, partition: run.partition, offset: run.offsetAt(i),
+    key: run.keyAt(i), value: run.valueAt(i), headers: headersOf(run.headers), ...fault,
   }
 }

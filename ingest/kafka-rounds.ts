@@ -59,7 +59,7 @@ export class Rounds {
       losses.set(batch, lost)
       if (lost >= WORKER_LOSSES) result = { status: 'unfit', code: 'worker-lost', message: 'The worker that settled it ended, twice.' }
     }
-    if (result.status === 'unfit' && batch.messages.length === 1) {
+    if (result.status === 'unfit' && batch.count === 1) {
       // The culprit: it goes to the dead topic by its own transaction, like any message that cannot be read.
       [result] = await this.#try([batch], result)
     }

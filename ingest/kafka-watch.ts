@@ -3,7 +3,7 @@ import type { Pool } from '../engine/store/db.js'
 import type { PartitionBook } from './kafka-book.js'
 import type { KafkaClient, KafkaSettings } from './kafka-client.js'
 import type { KafkaGauges } from './kafka-metrics.js'
-import type { HeldMessage } from './kafka-held.js'
+import type { HeldRun } from './kafka-held.js'
 import type { DoorLog } from './kafka.js'
 
 const SAY_MS = 30_000
@@ -30,12 +30,12 @@ export class Complaints {
 export class KafkaWatch {
   readonly #settings: KafkaSettings
   readonly #client: KafkaClient
-  readonly #book: PartitionBook<HeldMessage>
+  readonly #book: PartitionBook<HeldRun>
   readonly #hinted = new Map<number, number>()
   /** Of each partition: where the broker said that it ends, and the position of one that is not read. */
   readonly #ends = new Map<number, { end: number; stands: number | undefined }>()
 
-  constructor(settings: KafkaSettings, client: KafkaClient, book: PartitionBook<HeldMessage>) {
+  constructor(settings: KafkaSettings, client: KafkaClient, book: PartitionBook<HeldRun>) {
     this.#settings = settings
     this.#client = client
     this.#book = book
