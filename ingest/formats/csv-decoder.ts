@@ -9,6 +9,7 @@ import { P10, USUAL_DECIMALS } from './decimal.js'
 import type { DecodeContext, Decoded, FormatState } from './format.js'
 import { MeterTable } from './meter-table.js'
 import { ReadSink } from './sink.js'
+import { sameBytes, viewOf } from './text.js'
 import { TimeReader } from './timestamps.js'
 import { intervalKind, meterFault } from './words.js'
 
@@ -22,6 +23,7 @@ const DAY_S = 86400
  */
 export class CsvDecoder {
   readonly #bytes: Uint8Array
+  readonly #view: DataView
   readonly #state: FormatState | null
   readonly #header: string[]
   readonly #roles: readonly CsvRole[]
@@ -65,6 +67,7 @@ export class CsvDecoder {
     derivedIntervalS: number | undefined, spacings: Spacings | null = null,
   ) {
     this.#bytes = bytes
+    this.#view = viewOf(bytes)
     this.#state = state
     this.#header = header
     this.#roles = roles
@@ -135,10 +138,8 @@ export class CsvDecoder {
       switch (kinds[i]) {
         case METER: {
           const length = this.#meterTo - this.#meterFrom
-          const before = this.#meterFrom
-          let k = 0
-          while (k < length && bytes[p + k] === bytes[before + k]) k++
-          if (k === length && length > 0 && isFieldEnd(bytes[p + length], isQuoted)) p += length
+          if (length > 0 && p + length <= bytes.length && sameBytes(this.#view, p, this.#meterFrom, length)
+            && isFieldEnd(bytes[p + length], isQuoted)) p += length
           else p = this.#newMeter(p, isQuoted)
           break
         }
@@ -267,9 +268,8 @@ export class CsvDecoder {
     const bytes = this.#bytes
     const before = this.#wordFrom[i]
     const length = this.#wordTo[i] - before
-    let k = 0
-    while (k < length && bytes[p + k] === bytes[before + k]) k++
-    if (k === length && length > 0 && isFieldEnd(bytes[p + length], isQuoted)) return p + length
+    if (length > 0 && p + length <= bytes.length && sameBytes(this.#view, p, before, length)
+      && isFieldEnd(bytes[p + length], isQuoted)) return p + length
     const from = p
     let c = bytes[p]
     while (c !== COMMA && c !== LF && c !== CR && c !== QUOTE && p < bytes.length) c = bytes[++p]

@@ -28,6 +28,13 @@ export class DatePattern {
   readonly pattern: string
   readonly #steps: Step[] = []
   readonly #hasDate: boolean
+  /** Bytes of a time, where all of its parts have two or four digits always; else 0. */
+  readonly width: number
+  /** Where the parts of such a time stand, -1 for none, and what stands between them. */
+  readonly #at: Record<'year' | 'month' | 'day' | 'hour' | 'minute' | 'second', number> = { year: -1, month: -1, day: -1, hour: -1, minute: -1, second: -1 }
+  readonly #century: boolean
+  readonly #literalAt: number[] = []
+  readonly #literals: number[] = []
   #date = -1
   #midnightS = 0
 
@@ -54,6 +61,24 @@ export class DatePattern {
     if (parts.size === 0) throw new RangeError(`${shown} is no pattern`)
     if (parts.has('hour12') !== parts.has('half')) throw new RangeError(`${shown} needs both h and a, or neither`)
     this.#hasDate = dateParts === 3
+    this.#century = this.#steps.some(({ part, most }) => part === 'year' && most === 4)
+    this.width = this.#fixedWidth()
+  }
+
+  #fixedWidth(): number {
+    let width = 0
+    for (const { part, least, most, literal } of this.#steps) {
+      if (part === null) {
+        this.#literalAt.push(width++)
+        this.#literals.push(literal)
+      } else if (least !== most || part === 'half' || part === 'hour12' || part === 'fraction') {
+        return 0
+      } else {
+        this.#at[part] = width
+        width += most
+      }
+    }
+    return width
   }
 
   /** Whether the pattern has a date; a time alone counts from midnight. */
@@ -63,6 +88,7 @@ export class DatePattern {
 
   /** Seconds since 1970-01-01T00:00, or since midnight, of the text at [from, to); NaN where it does not fit. */
   read(bytes: Uint8Array, from: number, to: number): number {
+    if (this.width > 0) return this.#readFixed(bytes, from, to)
     let year = 1970, month = 1, day = 1, hour = 0, minute = 0, second = 0
     let half = -1
     let p = from
@@ -98,8 +124,31 @@ export class DatePattern {
       }
     }
     if (half >= 0) hour += half
+    return p === to ? this.#secondsOf(year, month, day, hour, minute, second) : NaN
+  }
+
+  #readFixed(bytes: Uint8Array, from: number, to: number): number {
+    if (to - from !== this.width) return NaN
+    const literals = this.#literals
+    for (let i = 0; i < literals.length; i++) if (bytes[from + this.#literalAt[i]] !== literals[i]) return NaN
+    const at = this.#at
+    const hour = at.hour < 0 ? 0 : twoDigits(bytes, from + at.hour)
+    const minute = at.minute < 0 ? 0 : twoDigits(bytes, from + at.minute)
+    const second = at.second < 0 ? 0 : twoDigits(bytes, from + at.second)
+    if (hour < 0 || minute < 0 || second < 0) return NaN
+    if (!this.#hasDate) return this.#secondsOf(1970, 1, 1, hour, minute, second)
+    const month = twoDigits(bytes, from + at.month)
+    const day = twoDigits(bytes, from + at.day)
+    let year = twoDigits(bytes, from + at.year)
+    const last = this.#century ? twoDigits(bytes, from + at.year + 2) : 0
+    if (month < 0 || day < 0 || year < 0 || last < 0) return NaN
+    year = this.#century ? year * 100 + last : 2000 + year
+    return this.#secondsOf(year, month, day, hour, minute, second)
+  }
+
+  #secondsOf(year: number, month: number, day: number, hour: number, minute: number, second: number): number {
     const isMidnight = hour === 24 && minute === 0 && second === 0
-    if (p !== to || (hour > 23 && !isMidnight) || minute > 59 || second > 59) return NaN
+    if ((hour > 23 && !isMidnight) || minute > 59 || second > 59) return NaN
     const clockS = hour * 3600 + minute * 60 + second
     if (!this.#hasDate) return clockS
     const date = year * 512 + month * 32 + day
@@ -110,4 +159,10 @@ export class DatePattern {
     }
     return this.#midnightS + clockS
   }
+}
+
+/** The number that two digits make; -1 where they are none. */
+function twoDigits(bytes: Uint8Array, at: number): number {
+  const a = bytes[at] - 48, b = bytes[at + 1] - 48
+  return a >= 0 && a <= 9 && b >= 0 && b <= 9 ? a * 10 + b : -1
 }

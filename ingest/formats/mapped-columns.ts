@@ -44,6 +44,12 @@ export class MappedClock {
     this.#patterns = patterns === 'iso' ? [] : patterns.split('|').map((pattern) => new DatePattern(pattern))
   }
 
+  /** Bytes that every time has; 0 where they have not as many, or one of the marks may stand in them. */
+  widthWithout(marks: ReadonlySet<string>): number {
+    const [pattern, ...others] = this.#patterns
+    return this.#patterns.length === 0 || others.length > 0 || [...pattern.pattern].some(c => marks.has(c)) ? 0 : pattern.width
+  }
+
   /** The time at [from, to), its label not considered; undefined where there is none. */
   read(bytes: Uint8Array, from: number, to: number): RecordTime | undefined {
     const localS = this.seconds(bytes, from, to)

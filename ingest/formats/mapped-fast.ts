@@ -9,7 +9,7 @@ import { MappedWords } from './mapped-words.js'
 import type { CsvMapping } from './mapping.js'
 import { MeterTable } from './meter-table.js'
 import type { ReadSink } from './sink.js'
-import { MAX_RECORD_BYTES } from './text.js'
+import { MAX_RECORD_BYTES, sameBytes, viewOf } from './text.js'
 import { intervalKind, meterFault } from './words.js'
 
 const LF = 10, CR = 13, QUOTE = 34, MINUS = 45
@@ -36,6 +36,7 @@ export interface LongFile {
  */
 export class MappedFast {
   readonly #bytes: Uint8Array
+  readonly #view: DataView
   readonly #sink: ReadSink
   readonly #mapping: CsvMapping
   readonly #numbers: MappedNumbers
@@ -43,6 +44,8 @@ export class MappedFast {
   readonly #file: LongFile
   readonly #kinds: Uint8Array
   readonly #clocks: (MappedClock | null)[]
+  /** Bytes of the times in each column, where all of them have as many. */
+  readonly #widths: Int32Array
   /** 1 for bytes that end a field, or that none has. */
   readonly #stops = new Uint8Array(256)
   readonly #delimiter: number
@@ -83,6 +86,7 @@ export class MappedFast {
 
   private constructor(bytes: Uint8Array, sink: ReadSink, mapping: CsvMapping, file: LongFile, flow: FlowCode) {
     this.#bytes = bytes
+    this.#view = viewOf(bytes)
     this.#sink = sink
     this.#mapping = mapping
     this.#file = file
@@ -100,6 +104,7 @@ export class MappedFast {
     this.#hasNumbersMissing = mapping.missing.some(word => /\d/.test(word))
     for (const stop of [0, LF, CR, QUOTE, this.#delimiter]) this.#stops[stop] = 1
     const { columns, value, width } = file
+    const { delimiter } = mapping
     const { meter = -1, date = -1, start = -1, end = -1, time = -1, startTime = -1, endTime = -1 } = columns
     const isEnd = mapping.label === 'end'
     this.#dateAt = date
@@ -117,6 +122,8 @@ export class MappedFast {
       [columns.intervalSeconds, INTERVAL], [columns.version, VERSION], [value.column, VALUE]]
     for (const [column = -1, kind] of kinds) if (column >= 0) this.#kinds[column] = kind
     if (columns.version !== undefined) this.#clocks[columns.version] = new MappedClock(mapping.versionPattern)
+    const marks = new Set([delimiter, '"', '\0', '\n', '\r'])
+    this.#widths = Int32Array.from(this.#clocks, clock => clock?.widthWithout(marks) ?? 0)
     this.#from = new Int32Array(width).fill(-1)
     this.#to = new Int32Array(width)
     this.#localS = new Float64Array(width)
@@ -254,11 +261,9 @@ export class MappedFast {
 
   /** End of the field at p where it is that of the row before; -1 where it is another. */
   #sameAs(i: number, p: number, isQuoted: boolean): number {
-    const bytes = this.#bytes
     const before = this.#from[i]
     const length = this.#to[i] - before
-    if (before < 0) return -1
-    for (let k = 0; k < length; k++) if (bytes[p + k] !== bytes[before + k]) return -1
+    if (before < 0 || p + length > this.#bytes.length || !sameBytes(this.#view, p, before, length)) return -1
     return this.#isEnd(p + length, isQuoted) ? p + length : -1
   }
 
@@ -268,12 +273,14 @@ export class MappedFast {
       if (same >= 0) return same
     }
     const bytes = this.#bytes
-    const end = this.#fieldEnd(p, isQuoted)
+    const clock = this.#clocks[i]
+    const width = this.#widths[i]
+    const isUsual = width > 0 && this.#isEnd(p + width, isQuoted)
+    const end = isUsual ? p + width : this.#fieldEnd(p, isQuoted)
     let from = p
     let to = end
-    while (from < to && isSpace(bytes[from])) from++
-    while (to > from && isSpace(bytes[to - 1])) to--
-    const clock = this.#clocks[i]
+    while (!isUsual && from < to && isSpace(bytes[from])) from++
+    while (!isUsual && to > from && isSpace(bytes[to - 1])) to--
     const localS = end < 0 || clock === null ? NaN : clock.seconds(bytes, from, to)
     if (clock === null || Number.isNaN(localS)) return -1
     this.#localS[i] = localS

@@ -28,3 +28,18 @@ export function textStart(bytes: Uint8Array): number {
 function isWide(a: boolean, b: boolean, c: boolean, d: boolean): boolean {
   return (a !== b && a === c && b === d) || (b && c && a !== d)
 }
+
+/** Whether n bytes at a and at b are the same; [a, a + n) and [b, b + n) must lie within the view. */
+export function sameBytes(view: DataView, a: number, b: number, n: number): boolean {
+  if (n < 4) {
+    for (let k = 0; k < n; k++) if (view.getUint8(a + k) !== view.getUint8(b + k)) return false
+    return true
+  }
+  for (let k = 0; k < n - 4; k += 4) if (view.getInt32(a + k) !== view.getInt32(b + k)) return false
+  // The last four, of which some have been compared.
+  return view.getInt32(a + n - 4) === view.getInt32(b + n - 4)
+}
+
+export function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}
