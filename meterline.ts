@@ -12,6 +12,8 @@ meterline withdraw DELIVERY
 meterline replay [--reason R] [--source S]
 meterline simulate --meters N --days D [--push day|4h|interval] [--to http|kafka|file] [--dir DIR] [--seed S] [--start YYYY-MM-DD]
                    [--format json|ndjson|csv|arrow] [--source S] [--utility U] [--faults gaps,duplicates,late,corrections,dst]
+                   further faults alter reads as validation finds them: spike, stuck, zero-run, shift-hour, scale-1000, scale-quarter,
+                   catch-up-lump, stale-snapshot, placeholder-zeros, sentinel
 meterline key create --role ROLE [--name NAME] [--utility U] [--sources a,b] · key list · key revoke ID
 meterline messages list [--state S] [--utility U] · messages replay [ID]   the dead letters where no state is named
 meterline vee --shadow RULESET [--days N]   what another rule set (JSON, as PUT /v1/vee/rules) would change; changes nothing
