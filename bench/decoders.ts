@@ -14,6 +14,7 @@ import { cmep } from '../ingest/formats/cmep.js'
 import { csv } from '../ingest/formats/csv.js'
 import { espi } from '../ingest/formats/espi.js'
 import { json } from '../ingest/formats/json.js'
+import { parseMapping } from '../ingest/formats/mapping.js'
 import { shippedMapping } from '../ingest/formats/mappings.js'
 import { ndjson } from '../ingest/formats/ndjson.js'
 import { nem12 } from '../ingest/formats/nem12.js'
@@ -80,12 +81,12 @@ function texas(meter: string, at: string, value: string): string {
     `${clock(from)},${clock(from + 15)},${value},A,Consumption`
 }
 
-function wide(meters: number, slots: number): string {
+function wide(meters: number, slots: number, scale = 1): string {
   const lines = [`datetime,${Array.from({ length: meters }, (_, m) => `Klant ${m}`).join(',')}`]
   for (let i = 0; i < slots; i++) {
     const at = new Date((FIRST + i * 900) * 1000)
     const clock = `${at.getUTCDate()}-${at.getUTCMonth() + 1}-${at.getUTCFullYear()} ${at.toISOString().slice(11, 16)}`
-    lines.push(`${clock},${Array.from({ length: meters }, (_, m) => String((m * 31 + i * 17) % 900)).join(',')}`)
+    lines.push(`${clock},${Array.from({ length: meters }, (_, m) => String((m * 31 + i * 17) % 900 / scale)).join(',')}`)
   }
   return `${lines.join('\n')}\n`
 }
@@ -172,6 +173,10 @@ function bodies(): Body[] {
     {
       name: 'csv wide, mapped', format: csv, make: () => wide(56, 17_376), reads: 973_056,
       ctx: { mapping: shippedMapping('zonnedael'), zone: getZone('Etc/GMT-1') },
+    },
+    {
+      name: 'csv wide, mapped: decimals', format: csv, make: () => wide(56, 17_376, 1000), reads: 973_056,
+      ctx: { mapping: parseMapping({ name: 'kWh', layout: 'wide', wide: { timeColumn: 'datetime' }, datePattern: 'd-M-yyyy HH:mm', intervalSeconds: 900 }), zone: getZone('Etc/GMT-1') },
     },
     { name: 'xml: Green Button', format: espi, make: () => greenButton(1_000, 96, FIRST), reads: 96_000 },
     { name: 'xml: IEC 61968-9', format: iec61968, make: () => meterReadings(1_000, 96, FIRST), reads: 96_000 },

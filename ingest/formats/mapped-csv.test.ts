@@ -62,6 +62,17 @@ describe('mapped CSV', () => {
     expect(received(decoded)).toBe(8)
   })
 
+  it('keeps decimals exactly, and takes no number for a read that stands for a missing one', () => {
+    const mapping = { name: 'w', layout: 'wide', wide: { timeColumn: 't' }, datePattern: 'yyyy-MM-dd HH:mm', intervalSeconds: 1800 }
+    const cells = ['0.125', '-1.5', '5.', '.5', '9999', '-0.0000001', '12.3456789', '1.2.3', '-', '.']
+    const text = `t,A\n${cells.map((cell, i) => `2026-10-01 0${i >> 1}:${i % 2 ? '30' : '00'},${cell}`).join('\n')}\n`
+    const decoded = decode(text, mapping)
+    expect(readsOf(decoded.batch).map(({ kwh }) => kwh)).toEqual([0.125, -1.5, 5, 0.5, 9999, -1e-7, 12.3456789])
+    expect(decoded.problems.map(({ code }) => code)).toEqual(['value-not-number', 'value-not-number', 'value-not-number'])
+    const { batch } = decode(text, { ...mapping, missing: ['9999', '-'] })
+    expect(readsOf(batch).map(({ kwh }) => kwh)).toEqual([0.125, -1.5, 5, 0.5, -1e-7, 12.3456789])
+  })
+
   it.each([
     ['t,A\n', { timeColumn: 'time' }, 'missing-column'], ['t,A,A\n', { timeColumn: 't' }, 'duplicate-column'],
     ['t,A,\n', { timeColumn: 't' }, 'meter-invalid'], ['', { timeColumn: 't' }, 'empty-body'],

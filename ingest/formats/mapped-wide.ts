@@ -27,10 +27,15 @@ interface WideChannel {
 export class MappedWide extends MappedRows {
   readonly #timeColumn: number
   readonly #channels: WideChannel[] = []
+  readonly #point: number
+  /** Numbers are read from their bytes: they are plain, and none of them stands for a missing value. */
+  readonly #isFast: boolean
 
   constructor(rows: CsvRows, bytes: Uint8Array, sink: ReadSink, mapping: CsvMapping, names: readonly string[], ctx: DecodeContext) {
     super(rows, bytes, sink, mapping, names, ctx)
     if (this.intervalS === 0) this.refuseInterval()
+    this.#point = mapping.decimalMark.charCodeAt(0)
+    this.#isFast = this.numbers.isPlain && !mapping.missing.some(word => /\d/.test(word))
     const { timeColumn, ignore = [], meterPrefix = '', channels } = mapping.wide ?? { timeColumn: 1 }
     this.#timeColumn = columnAt(timeColumn, names, mapping)
     const left = new Set([this.#timeColumn, ...ignore.map(ref => columnAt(ref, names, mapping))])
@@ -52,7 +57,7 @@ export class MappedWide extends MappedRows {
         throw new BodyError(422, 'duplicate-column', `Two columns hold the meter ${show(meter)}.`, at)
       }
       seen.add(key)
-      const fastUp = this.numbers.isPlain ? USUAL_DECIMALS - unit.shift : -1
+      const fastUp = this.#isFast ? USUAL_DECIMALS - unit.shift : -1
       this.#channels.push({ column, name, unit, fastUp: fastUp in P10 ? fastUp : -1, channel: sink.channel(meter, flow, this.intervalS, unit.quantity) })
     }
     for (const name of Object.keys(channels ?? {})) columnAt(name, names, mapping)
@@ -98,6 +103,11 @@ export class MappedWide extends MappedRows {
       channel.append(startS, n * P10[fastUp], USUAL_DECIMALS, lane, 0, place, rawFrom, rawTo)
       return
     }
+    if (this.#isFast && !Number.isNaN(startS) && this.#readDecimal(from, to, unit.shift)) {
+      const { decimals } = this.sink
+      channel.append(startS, decimals.mantissa, decimals.decimals, facts.lane, 0, facts.place, facts.rawFrom, facts.rawTo)
+      return
+    }
     rows.trim(column)
     if (this.#isMissing(column)) return
     const text = rows.text(column) ?? '\ufffd'
@@ -112,6 +122,24 @@ export class MappedWide extends MappedRows {
     } else {
       channel.append(startS, fitter.mantissa, fitter.decimals, facts.lane, 0, facts.place, facts.rawFrom, facts.rawTo)
     }
+  }
+
+  /** Fits the decimal at [from, to); false where it takes a closer look. */
+  #readDecimal(from: number, to: number, shift: number): boolean {
+    const { bytes } = this
+    const isNegative = bytes[from] === 45
+    const first = isNegative ? from + 1 : from
+    let point = -1
+    let m = 0
+    for (let p = first; p < to; p++) {
+      const c = bytes[p]
+      if (c >= 48 && c <= 57) m = m * 10 + c - 48
+      else if (c === this.#point && point < 0) point = p
+      else return false
+    }
+    const figures = to - first - (point < 0 ? 0 : 1)
+    if (figures < 1 || figures > 15) return false
+    return this.sink.decimals.fitExactly(isNegative ? -m : m, (point < 0 ? 0 : to - point - 1) + shift)
   }
 
   #isMissing(column: number): boolean {
