@@ -6,11 +6,13 @@ import { Quantity } from './quantity.js'
 import { isEnergy, type ChannelRef, type MeterRef, type RegistryMap } from './registry-map.js'
 import { difference } from './spans.js'
 import { blockKey, insertBlocks, insertRevisions, readBlocks, updateBlocks, type Revision } from './store/blocks.js'
-import { lockChannels, readChannelsOf, readSpans, settleSpans } from './store/channels.js'
+import { lockAccounts, lockChannels, readChannelsOf, readSpans, settleSpans } from './store/channels.js'
 import type { NotifySecrets } from './contacts/seal.js'
 import { enqueueDue, joinDue, type Due } from './thresholds/due.js'
 import { evaluateThresholds } from './thresholds/evaluate.js'
-import { screen, seenOf, type Seen, type Touched } from './thresholds/screen.js'
+import { QuietDays } from './thresholds/quiet-days.js'
+import { screen, type Touched } from './thresholds/screen.js'
+import { Cycles, seenOf, type Seen } from './thresholds/seen.js'
 import { dayText } from './time/text.js'
 import type { Zone } from './time/zone.js'
 import { enqueuePending } from './validate/pending.js'
@@ -45,6 +47,8 @@ export class ChangeWriter {
   readonly #client: pg.PoolClient
   readonly #set: ChangeContext
   readonly #load: LoadDifference
+  readonly #cycles = new Cycles()
+  readonly #quiet: QuietDays
   readonly #touched: TouchedDay[] = []
   /** Changes of channels that have siblings: which of them counts is settled at the end. */
   readonly #shared: BlockChange[] = []
@@ -53,6 +57,7 @@ export class ChangeWriter {
     this.#client = client
     this.#set = set
     this.#load = new LoadDifference(set.zone)
+    this.#quiet = new QuietDays(set.map, set.zone, this.#cycles)
   }
 
   /**
@@ -78,11 +83,12 @@ export class ChangeWriter {
     }
   }
 
-  /** Bounds of the block for accounts with thresholds; null where no threshold can be about it. */
+  /** Bounds of the block for accounts with thresholds; null where no threshold can be about it, or the day is a quiet one. */
   #seenOf({ channel, before, after }: BlockChange): Seen | null {
     const { map, shared } = this.#set
     if (!map.hasWatched || !isEnergy(channel) || !channel.meter.assignments.some((a) => map.isWatched(a.accountId))) return null
-    return seenOf(after, before, channel.flow, shared.has(channel.channelId), this.#set.zone)
+    const seen = seenOf(after, before, channel.flow, shared.has(channel.channelId), this.#set.zone)
+    return !this.#set.history && this.#quiet.take(channel.meter, after.day, seen) ? null : seen
   }
 
   /** Settles what follows from all that was written, and tells what it did to alerts. Once, last. */
@@ -91,7 +97,7 @@ export class ChangeWriter {
     const set = this.#set
     const changed = this.#touched.length > 0
     if (this.#shared.length > 0) for (const t of await applySpans(client, this.#shared, this.#load)) this.#touched.push(t)
-    const alerts = await evaluate(client, set, this.#touched)
+    const alerts = await evaluate(client, set, this.#touched, this.#quiet, this.#cycles)
     if (!set.history) await writeChanges(client, set, this.#touched)
     if (set.validates) await enqueuePending(client, set.utilityId, this.#touched)
     await set.record(alerts)
@@ -206,7 +212,7 @@ function eachAccount(set: ChangeContext, touched: readonly TouchedDay[], visit: 
 }
 
 async function evaluate(
-  client: pg.PoolClient, set: ChangeContext, touched: readonly TouchedDay[],
+  client: pg.PoolClient, set: ChangeContext, touched: readonly TouchedDay[], quiet: QuietDays, cycles: Cycles,
 ): Promise<{ raised: number; retracted: number }> {
   const accounts = new Map<number, Touched[]>()
   if (set.map.hasWatched) {
@@ -217,13 +223,18 @@ async function evaluate(
       else known.push({ meter, day, seen })
     })
   }
-  if (accounts.size === 0) return { raised: 0, retracted: 0 }
-  await enqueueDue(client, set.utilityId, dueOf(set, accounts))
-  const near = await screen(client, { map: set.map, zone: set.zone, history: set.history, accounts })
-  if (near.size === 0) return { raised: 0, retracted: 0 }
-  const days = new Map([...near].sort((a, b) => a - b).map((id) => [id, accounts.get(id)!.map((t) => t.day)]))
+  await enqueueDue(client, set.utilityId, [...dueOf(set, accounts), ...quiet.due(set.now() / 1000)])
+  if (accounts.size === 0 && quiet.isEmpty) return { raised: 0, retracted: 0 }
+  await lockAccounts(client, [...accounts.keys(), ...quiet.accounts()])
+  const suspects = await screen(client, { map: set.map, zone: set.zone, history: set.history, accounts, quiet, cycles })
+  if (suspects.size === 0) return { raised: 0, retracted: 0 }
+  const days = new Map<number, Iterable<number>>()
+  const quietDays = quiet.daysOf(suspects)
+  for (const id of [...suspects.keys()].sort((a, b) => a - b)) {
+    days.set(id, [...(accounts.get(id) ?? []).map((t) => t.day), ...quietDays.get(id) ?? []])
+  }
   return evaluateThresholds(client, {
-    utilityId: set.utilityId, zone: set.zone, days, history: set.history, deliveryId: set.deliveryId, now: new Date(set.now()),
+    utilityId: set.utilityId, zone: set.zone, days, suspects, history: set.history, deliveryId: set.deliveryId, now: new Date(set.now()),
     secrets: set.secrets,
   })
 }

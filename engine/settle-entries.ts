@@ -10,7 +10,7 @@ import type { Receipt } from './receipt.js'
 import { settleRegisters, type RegisterOffer } from './registers.js'
 import { isEnergy, type ChannelRef, type RegistryMap } from './registry-map.js'
 import { blockKey, readBlocks } from './store/blocks.js'
-import { lockAccounts, lockChannels, makeChannels, markShared } from './store/channels.js'
+import { lockChannels, makeChannels, markShared } from './store/channels.js'
 import { acceptedMsOf, clean, extendDelivery, insertDeliveries, insertQuarantine, readReceipts, type DeliveryRow,
   type QuarantineRow } from './store/deliveries.js'
 import { insertDeadLetters } from './store/kafka-positions.js'
@@ -45,8 +45,6 @@ export async function settleEntries(
   // Made ahead by months; a clock that was set forward is further.
   await world.storage.ensureForInstants([...entries.map((e) => acceptedMsOf(e.submission.deliveryId)), world.now()])
 
-  const accounts = watchedAccounts(map, pieces)
-  if (accounts.length > 0) await lockAccounts(client, accounts)
   const registers = entries.flatMap((e) => e.registers)
   if (registers.length > 0) {
     // With the meters of channels yet to be made, which are locked too: all at once, in one order.
@@ -122,16 +120,6 @@ function* slicesOf(pieces: readonly Piece[], days: number): Generator<readonly P
     from = i
     n = 0
   }
-}
-
-/** Accounts with thresholds that the pieces touch, ascending: the order in which everybody locks them. */
-function watchedAccounts(map: RegistryMap, pieces: readonly Piece[]): number[] {
-  if (!map.hasWatched) return []
-  const accounts = new Set<number>()
-  for (const p of pieces) {
-    for (const a of p.channel.meter.assignments) if (map.isWatched(a.accountId)) accounts.add(a.accountId)
-  }
-  return [...accounts].sort((a, b) => a - b)
 }
 
 /** Makes missing channels and locks all channels touched, with their siblings, in id order. */

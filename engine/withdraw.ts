@@ -12,7 +12,7 @@ import { RegistryMap, type ChannelRef } from './registry-map.js'
 import { cloneBlock, restoreSlots, type Block, type SlotRecord } from './settle.js'
 import { blockKey, blocksOfDelivery, intArray, readBlocks, readRevisions, RevisionKind, type Revision, type StoredRevision }
   from './store/blocks.js'
-import { lockAccounts, lockChannels } from './store/channels.js'
+import { lockChannels } from './store/channels.js'
 import { withdrawRegisters } from './store/registers.js'
 import { isRetryable, onConnection, type Pool } from './store/db.js'
 import { acceptedMsOf, insertDeliveries, readReceipt } from './store/deliveries.js'
@@ -67,9 +67,6 @@ async function withdrawOnce(pool: Pool, world: CommitWorld, what: Withdrawal): P
     const atUs = world.now() * 1000
     const blocks = await blocksReached(client, utility.zone, delivery)
     const refs = await channelRefs(client, map, blocks.map((b) => b.channelId))
-    const accounts = new Set<number>()
-    for (const ref of refs.values()) for (const a of ref.meter.assignments) if (map.isWatched(a.accountId)) accounts.add(a.accountId)
-    await lockAccounts(client, [...accounts].sort((a, b) => a - b))
     const shared = await lockChannels(client, [...refs.keys()].sort((a, b) => a - b))
     let slots = 0
     const writer = new ChangeWriter(client, {

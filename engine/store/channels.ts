@@ -62,7 +62,14 @@ export async function markShared(db: Queryable, meterIds: readonly number[]): Pr
   return rows.map((r) => r.channel_id)
 }
 
-/** Locks accounts in id order (design §4): no other commit changes their totals until this one has ended. */
+/**
+ * Locks accounts in id order: no other commit judges them until this one has ended, and what it wrote is seen by the next.
+ *
+ * Design §4 has it before the channels. It comes after the blocks here, and before the alerts: two deliveries that each
+ * hold a meter of one account settle side by side then, and wait for each other only to judge. Locked first, the few
+ * accounts of several meters kept a fleet's deliveries one behind the other (bench `thresholds`: one core of two). Nobody
+ * who holds an account waits for a channel.
+ */
 export async function lockAccounts(db: Queryable, accountIds: ArrayLike<number>): Promise<void> {
   // Counted there: a row for each would cost more than the locks.
   await db.query(

@@ -13,6 +13,7 @@ import { compareExact, exactText, parseExact } from './exact.js'
 import { judge, type Finding, type Move } from './judge.js'
 import { isDeferred, isJudgedInSettling, kindInfo, windowOf, type Period } from './kinds.js'
 import { measure, type AlertDetail, type Measured } from './measure.js'
+import type { Suspects } from './screen.js'
 import { loadThresholds, type ThresholdRow } from './store.js'
 import { segmentsOf } from './usage-book.js'
 
@@ -32,6 +33,8 @@ export interface EvaluationContext {
 export interface EvaluationInput extends EvaluationContext {
   /** Local days (day numbers) of the accounts in which stored values changed. */
   readonly days: ReadonlyMap<number, Iterable<number>>
+  /** Of which accounts only the thresholds of some kinds can have changed; all are judged where it is not given. */
+  readonly suspects?: Suspects
   /** A history load raises nothing; what its values take away is retracted all the same. */
   readonly history: boolean
   /** Where it is not given: what settling judges. */
@@ -72,7 +75,8 @@ const nothing = (): EvaluationResult => ({ raised: 0, retracted: 0, messages: 0,
  * lock two commits for two meters of one account would each miss the crossing that only their sum makes.
  */
 export async function evaluateThresholds(db: Queryable, input: EvaluationInput): Promise<EvaluationResult> {
-  const thresholds = (await loadThresholds(db, [...input.days.keys()])).filter((t) => isAsked(t, input.judged ?? 'settling'))
+  const thresholds = (await loadThresholds(db, [...input.days.keys()]))
+    .filter((t) => isAsked(t, input.judged ?? 'settling') && (input.suspects?.get(t.accountId)?.has(t.kind) ?? true))
   if (thresholds.length === 0) return nothing()
   const touched = new Map<number, number[]>()
   for (const [accountId, days] of input.days) touched.set(accountId, [...new Set(days)].sort((a, b) => a - b))

@@ -22,6 +22,16 @@ export interface PeriodSum extends DaySpan {
   dayKwh: number
 }
 
+/** The same of many periods, in columns, as far as a cap is asked whether it holds. */
+export interface PeriodColumns {
+  readonly accountIds: readonly number[]
+  readonly flows: readonly number[]
+  readonly startDays: readonly number[]
+  readonly firstDays: readonly number[]
+  /** kWh: the greatest day; Infinity where a day is not known whole. */
+  readonly greatestDays: readonly number[]
+}
+
 /** Share of what is left to the limit that the days to come may use without a word: the rest is for late reads of earlier days. */
 const CAP_SHARE = 0.9
 
@@ -36,9 +46,17 @@ const CAP_SHARE = 0.9
  * summed, and the bound is made anew. Summing them in every commit cost more than settling, and writing each bound in
  * every commit a good part of that (bench `thresholds`).
  */
-export async function aboveLimit(db: Queryable, sums: readonly PeriodSum[], epoch: number): Promise<Set<number>> {
-  if (sums.length === 0) return new Set()
-  const open = await exceedingCaps(db, sums, epoch)
+export async function aboveLimit(
+  db: Queryable, sums: readonly PeriodSum[], quiet: { columns: PeriodColumns; sumOf: (k: number) => PeriodSum }, epoch: number,
+): Promise<Set<number>> {
+  const { columns, sumOf } = quiet
+  const count = columns.accountIds.length
+  if (sums.length + count === 0) return new Set()
+  const open = (await exceedingCaps(db, {
+    accountIds: [...columns.accountIds, ...sums.map((s) => s.accountId)], flows: [...columns.flows, ...sums.map((s) => s.flow)],
+    startDays: [...columns.startDays, ...sums.map((s) => s.startDay)], firstDays: [...columns.firstDays, ...sums.map((s) => s.firstDay)],
+    greatestDays: [...columns.greatestDays, ...sums.map((s) => s.meterIds.length === 1 ? s.dayKwh : Infinity)],
+  }, epoch)).map((k) => k < count ? sumOf(k) : sums[k - count])
   if (open.length === 0) return new Set()
   const { rows } = await db.query<{ k: number; kwh: number }>(
     `update period_bound b set kwh = b.kwh + d.added
@@ -55,22 +73,21 @@ export async function aboveLimit(db: Queryable, sums: readonly PeriodSum[], epoc
   return sumStored(db, open.filter((s) => !((known.get(s) ?? Infinity) <= s.limit)), epoch)
 }
 
-/** Those whose days are not all below a cap that holds. */
-async function exceedingCaps(db: Queryable, sums: readonly PeriodSum[], epoch: number): Promise<PeriodSum[]> {
+/**
+ * Places of those whose days are not all below a cap that holds. One probe each: joined as a whole, a small delivery would
+ * read the bounds of the whole fleet.
+ */
+async function exceedingCaps(db: Queryable, asked: PeriodColumns, epoch: number): Promise<number[]> {
   const { rows } = await db.query<{ k: number }>(
-    `select d.k::int as k
+    `select (d.k - 1)::int as k
        from unnest($1::int[], $2::smallint[], $3::int[], $4::int[], $5::float8[]) with ordinality
          as d(account_id, flow, start_day, first_day, day_kwh, k)
-      where not exists (
-        select from period_bound b
-         where b.account_id = d.account_id and b.flow = d.flow and b.start_day = date '1970-01-01' + d.start_day and b.epoch = $6
-           and date '1970-01-01' + d.first_day >= b.cap_from and d.day_kwh <= b.cap_kwh)
-      order by d.k`,
-    [
-      intArray(sums.map((s) => s.accountId)), intArray(sums.map((s) => s.flow)), intArray(sums.map((s) => s.startDay)),
-      intArray(sums.map((s) => s.firstDay)), sums.map((s) => s.meterIds.length === 1 ? s.dayKwh : Infinity), epoch,
-    ])
-  return rows.map((r) => sums[r.k - 1])
+       left join lateral (
+         select b.cap_from - date '1970-01-01' as from_day, b.start_day - date '1970-01-01' as start_day, b.cap_kwh, b.epoch from period_bound b
+          where b.account_id = d.account_id and b.flow = d.flow limit 1) c on true
+      where (c.start_day = d.start_day and c.epoch = $6 and d.first_day >= c.from_day and d.day_kwh <= c.cap_kwh) is not true`,
+    [intArray(asked.accountIds), intArray(asked.flows), intArray(asked.startDays), intArray(asked.firstDays), asked.greatestDays, epoch])
+  return rows.map((r) => r.k)
 }
 
 /** The stored energy of a period, kWh, about the last day that the commit touched. */

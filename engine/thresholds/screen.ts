@@ -1,58 +1,12 @@
-import { MISSING, type FlowCode } from '../read-batch.js'
 import type { MeterRef, RegistryMap } from '../registry-map.js'
-import type { Block } from '../settle.js'
 import { intArray } from '../store/blocks.js'
 import type { Queryable } from '../store/db.js'
-import { DAY_S } from '../time/civil.js'
-import { periodOf, type BillingCycle, type DaySpan } from '../time/billing.js'
 import type { Zone } from '../time/zone.js'
+import type { ThresholdKind } from './kinds.js'
 import { aboveLimit, forgetPeriods, type PeriodSum } from './period-bounds.js'
+import type { QuietDays } from './quiet-days.js'
+import { isPassed, MARGIN, type Cycles, type Seen } from './seen.js'
 import type { AccountWatch, Watch } from './watch.js'
-
-/**
- * What a commit knows of a day block that it wrote, as upper bounds of what the day can count for its account: parts of
- * a day, or of its hours, can only be less, because energy delivered or received is never negative.
- */
-export interface Seen {
-  readonly channelId: number
-  readonly flow: FlowCode
-  /** True: another channel of the meter has the same flow. */
-  readonly isShared: boolean
-  readonly kwh: number
-  /** By how much the commit raised the day's energy; 0 where it lowered it. */
-  readonly addedKwh: number
-  /** Of any hour; 0 where the reads are longer than an hour. */
-  readonly hourKwh: number
-  readonly kw: number
-}
-
-const HOUR_S = 3600
-
-/** The bounds of a block. @param before as it stood before the commit; null where none did */
-export function seenOf(block: Block, before: Block | null, flow: FlowCode, isShared: boolean, zone: Zone): Seen {
-  const unit = 10 ** block.exponent
-  const kwh = block.total * unit
-  const intervalS = block.intervalS === DAY_S ? zone.dayStart(block.day + 1) - zone.dayStart(block.day) : block.intervalS
-  return {
-    channelId: block.channelId, flow, isShared, kwh,
-    addedKwh: before === null ? kwh : Math.max(0, kwh - before.total * 10 ** before.exponent),
-    hourKwh: block.intervalS > HOUR_S ? 0 : greatestHour(block) * unit,
-    kw: block.present === 0 ? 0 : block.peak * unit * HOUR_S / intervalS,
-  }
-}
-
-/** Greatest sum of as many slots in a row as begin in an hour. */
-function greatestHour({ vals, intervalS }: Block): number {
-  const slots = Math.ceil(HOUR_S / intervalS)
-  let sum = 0
-  let greatest = 0
-  for (let i = 0; i < vals.length; i++) {
-    if (vals[i] !== MISSING) sum += vals[i]
-    if (i >= slots && vals[i - slots] !== MISSING) sum -= vals[i - slots]
-    if (sum > greatest) greatest = sum
-  }
-  return greatest
-}
 
 /** A day of a meter that a commit touched; without bounds where it only counts otherwise than before. */
 export interface Touched {
@@ -66,67 +20,94 @@ export interface ScreenInput {
   readonly zone: Zone
   /** A history load raises nothing: only alerts that stand matter. */
   readonly history: boolean
-  /** Touched days of accounts with thresholds. */
+  /** Touched days of accounts with thresholds, but those that are quiet. */
   readonly accounts: ReadonlyMap<number, readonly Touched[]>
+  readonly quiet: QuietDays
+  readonly cycles: Cycles
 }
 
+/** What of an account is to be judged: its thresholds of some kinds; null: all that settling judges. */
+export type Suspects = Map<number, ReadonlySet<ThresholdKind> | null>
+
 /**
- * The accounts that the commit may have brought over a limit, or that have an alert in a period which it touched; the
+ * The accounts that the commit may have brought over a limit, or that have an alert whose period has a day that it touched; the
  * others need no judging. Never leaves one out that does: every bound is from above. The accounts are locked.
  */
-export async function screen(db: Queryable, input: ScreenInput): Promise<Set<number>> {
-  const { map, zone, history, accounts } = input
-  const near = new Set<number>()
-  const rest: number[] = []
+export async function screen(db: Queryable, input: ScreenInput): Promise<Suspects> {
+  const { map, zone, history, accounts, quiet, cycles } = input
+  const suspects: Suspects = new Map()
+  const asked: number[] = []
   const sums: PeriodSum[] = []
   /** Accounts whose running sums this commit moves on and nobody notes. */
-  const unknown: number[] = []
-  const cycles = new Cycles()
-  let fromS = Infinity
-  let toS = -Infinity
+  const unknown = new Set<number>()
+  let { first, last } = quiet.range
   for (const [accountId, touched] of accounts) {
     const watch = map.watchOf(accountId)
     if (watch === undefined || watch.watches.length === 0) continue
     const bounds = history ? null : boundsOf(accountId, watch, touched, map, zone, cycles)
-    if (bounds !== null) sums.push(...bounds.sums)
-    else if (watch.watches.some((w) => w.kind === 'period-usage')) unknown.push(accountId)
-    if (bounds === null ? !history : bounds.isNear) {
-      near.add(accountId)
-      continue
+    if (bounds !== null) {
+      sums.push(...bounds.sums)
+      if (bounds.near.size > 0) suspects.set(accountId, bounds.near)
+    } else {
+      if (watch.watches.some((w) => w.kind === 'period-usage')) unknown.add(accountId)
+      if (!history) {
+        suspects.set(accountId, null)
+        continue
+      }
     }
-    rest.push(accountId)
+    asked.push(accountId)
     for (const { day } of touched) {
-      const period = cycles.periodOf(day, watch.cycle)
-      fromS = Math.min(fromS, zone.dayStart(period.startDay))
-      toS = Math.max(toS, zone.dayStart(period.endDay))
+      first = Math.min(first, day)
+      last = Math.max(last, day)
     }
   }
-  await forgetPeriods(db, unknown)
-  if (rest.length > 0) {
+  await forgetPeriods(db, [...unknown])
+  const { columns, sumOf, sums: more } = quiet.periods(new Set(accounts.keys()))
+  asked.push(...quiet.accounts())
+  // Of all of them: the running sums of accounts that are judged anyway go on too.
+  const above = await aboveLimit(db, joinSums(sums, more.filter((s) => !unknown.has(s.accountId))), { columns, sumOf }, map.epoch)
+  for (const accountId of above) {
+    const known = suspects.get(accountId)
+    if (known !== null) suspects.set(accountId, new Set([...known ?? [], 'period-usage']))
+  }
+  if (asked.length > 0) {
     const { rows } = await db.query<{ account_id: number }>(
       `select distinct account_id from alert
         where account_id = any($1::int[]) and period_end > to_timestamp($2::float8) and period_start < to_timestamp($3::float8)`,
-      [intArray(rest), fromS, toS])
-    for (const row of rows) near.add(row.account_id)
+      [intArray(asked), zone.dayStart(first), zone.dayStart(last + 1)])
+    for (const row of rows) suspects.set(row.account_id, null)
   }
-  // Of all of them: the running sums of accounts that are judged anyway go on too.
-  for (const accountId of await aboveLimit(db, sums, map.epoch)) near.add(accountId)
-  return near
+  return suspects
 }
 
-/** Far below any decimal that a limit or a read may have. */
-const MARGIN = 1 - 1e-9
+/** Joins what two lists add to the same account's period: a bound is moved on once in a statement. */
+function joinSums(sums: PeriodSum[], more: readonly PeriodSum[]): PeriodSum[] {
+  if (more.length === 0) return sums
+  const keyOf = (s: PeriodSum): string => `${s.accountId} ${s.flow} ${s.startDay}`
+  const known = new Map(sums.map((s) => [keyOf(s), s]))
+  for (const s of more) {
+    const sum = known.get(keyOf(s))
+    if (sum === undefined) sums.push(s)
+    else {
+      sum.addedKwh += s.addedKwh
+      sum.firstDay = Math.min(sum.firstDay, s.firstDay)
+      sum.lastDay = Math.max(sum.lastDay, s.lastDay)
+      sum.dayKwh = Math.max(sum.dayKwh, s.dayKwh)
+    }
+  }
+  return sums
+}
 
 /** What all meters of an account can come to on one day and flow. */
 interface DayBound { kwh: number; hourKwh: number; kw: number; meters: number }
 
 /**
- * The sums of periods that are to be asked for, and whether a shorter limit may have been passed, so that the account must be
- * judged whatever they are; null: it must, and what the commit adds to its periods is not known.
+ * The sums of periods that are to be asked for, and the kinds of which a limit on something shorter may have been passed; null:
+ * all of the account must be judged, and what the commit adds to its periods is not known.
  */
 function boundsOf(
   accountId: number, { cycle, watches }: AccountWatch, touched: readonly Touched[], map: RegistryMap, zone: Zone, cycles: Cycles,
-): { sums: Iterable<PeriodSum>; isNear: boolean } | null {
+): { sums: Iterable<PeriodSum>; near: Set<ThresholdKind> } | null {
   const days = new Map<number, DayBound>()
   const limits = periodLimits(watches)
   const sums = new Map<number, PeriodSum>()
@@ -157,7 +138,9 @@ function boundsOf(
       sum.dayKwh = Math.max(sum.dayKwh, seen.kwh)
     }
   }
-  return { sums: sums.values(), isNear: watches.some((w) => isNear(w, days, (day) => metersOf(accountId, map, zone.dayStart(day)).length)) }
+  const near = new Set<ThresholdKind>()
+  for (const w of watches) if (isNear(w, days, (day) => metersOf(accountId, map, zone.dayStart(day)).length)) near.add(w.kind)
+  return { sums: sums.values(), near }
 }
 
 /** By flow: the least limit on a billing period's energy. */
@@ -168,15 +151,14 @@ function periodLimits(watches: readonly Watch[]): (number | undefined)[] {
 }
 
 /** True where a limit may have been passed on one of the days. */
-function isNear({ kind, flow, limit }: Watch, days: ReadonlyMap<number, DayBound>, metersOn: (day: number) => number): boolean {
-  if (kind === 'period-cost') return true
-  if (kind === 'period-usage') return false
+function isNear(watch: Watch, days: ReadonlyMap<number, DayBound>, metersOn: (day: number) => number): boolean {
+  if (watch.kind === 'period-cost') return true
+  if (watch.kind === 'period-usage') return false
   for (const [key, bound] of days) {
-    if (key % 4 !== flow) continue
+    if (key % 4 !== watch.flow) continue
     // A meter that this commit did not touch may have a day of its own, which is not known here.
     if (metersOn(Math.floor(key / 4)) !== bound.meters) return true
-    const value = kind === 'day-usage' ? bound.kwh : kind === 'hour-usage' ? bound.hourKwh : kind === 'demand' ? bound.kw : Infinity
-    if (value > limit * MARGIN) return true
+    if (isPassed(watch, bound)) return true
   }
   return false
 }
@@ -190,15 +172,3 @@ function metersOf(accountId: number, map: RegistryMap, sinceS: number): number[]
   return ids
 }
 
-/** Billing periods by day and billing day: a fleet has few of them. */
-class Cycles {
-  readonly #known = new Map<number, DaySpan>()
-
-  periodOf(day: number, cycle: BillingCycle): DaySpan {
-    if (cycle.periods.length > 0) return periodOf(day, cycle)
-    const key = day * 32 + (cycle.billingDay ?? 0)
-    let period = this.#known.get(key)
-    if (period === undefined) this.#known.set(key, period = periodOf(day, cycle))
-    return period
-  }
-}

@@ -42,25 +42,42 @@ export async function loadWatches(db: Queryable, utilityId: number, epoch: numbe
        from account a left join threshold t on t.account_id = a.account_id and t.deleted_at is null
       where a.utility_id = $1 and a.epoch > $2 and (a.thresholds > 0 or $2 >= 0)
       order by a.account_id`, [utilityId, epoch])
-  const found = new Map<number, { row: Row; watches: Watch[]; hasDeferred: boolean; hasDeferredHours: boolean } | null>()
-  for (const row of rows) {
-    if (row.kind === null || !isThresholdKind(row.kind)) {
-      if (!found.has(row.account_id)) found.set(row.account_id, null)
+  const found = new Map<number, { billingDay: number | null; watches: Watch[]; hasDeferred: boolean; hasDeferredHours: boolean } | null>()
+  // Limits are round numbers and billing days few: shared, they are a quarter of what one of each for every account came to.
+  const limits = new Map<string, Watch>()
+  const cycles = new Map<number | null, BillingCycle>()
+  for (const { account_id: accountId, billing_day: billingDay, kind, flow, limit_value: limitText, params } of rows) {
+    if (kind === null || !isThresholdKind(kind)) {
+      if (!found.has(accountId)) found.set(accountId, null)
       continue
     }
-    let entry = found.get(row.account_id) ?? null
-    if (entry === null) found.set(row.account_id, entry = { row, watches: [], hasDeferred: false, hasDeferredHours: false })
-    const deferred = isDeferred(row.kind, row.flow === Flow.net)
+    let entry = found.get(accountId) ?? null
+    if (entry === null) found.set(accountId, entry = { billingDay, watches: [], hasDeferred: false, hasDeferredHours: false })
+    const deferred = isDeferred(kind, flow === Flow.net)
     if (deferred) {
       entry.hasDeferred = true
-      if (windowOf(row.kind, row.params) === 'hour') entry.hasDeferredHours = true
+      if (windowOf(kind, params) === 'hour') entry.hasDeferredHours = true
     }
-    if (row.flow !== Flow.net && row.limit_value !== null) entry.watches.push({ kind: row.kind, flow: row.flow, limit: Number(row.limit_value) })
+    if (flow === Flow.net || limitText === null || (deferred && kind !== 'period-cost')) continue
+    const limit = Number(limitText)
+    entry.watches.push(once(limits, `${kind} ${flow} ${limit}`, () => ({ kind, flow, limit })))
   }
   const periods = await loadPeriods(db, [...found].flatMap(([id, entry]) => entry === null ? [] : [id]))
-  return new Map([...found].map(([id, entry]) => [id, entry === null ? null : {
-    cycle: { billingDay: entry.row.billing_day, periods: periods.get(id) ?? [] },
-    watches: entry.watches.filter((w) => !isDeferred(w.kind, false) || w.kind === 'period-cost'),
-    hasDeferred: entry.hasDeferred, hasDeferredHours: entry.hasDeferredHours,
-  }]))
+  return new Map([...found].map(([id, entry]): [number, AccountWatch | null] => {
+    if (entry === null) return [id, null]
+    const { billingDay, watches, hasDeferred, hasDeferredHours } = entry
+    const own = periods.get(id)
+    const cycle = own === undefined ? once(cycles, billingDay, () => ({ billingDay, periods: [] })) : { billingDay, periods: own }
+    // Copied to its length: what was pushed to has room for more.
+    return [id, { cycle, watches: watches.slice(), hasDeferred, hasDeferredHours }]
+  }))
+}
+
+/** The value of a key, made where it is not there yet. */
+function once<K, V>(known: Map<K, V>, key: K, make: () => V): V {
+  const found = known.get(key)
+  if (found !== undefined) return found
+  const made = make()
+  known.set(key, made)
+  return made
 }

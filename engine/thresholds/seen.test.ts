@@ -4,7 +4,7 @@ import { MISSING } from '../read-batch.js'
 import type { Block } from '../settle.js'
 import { getZone } from '../time/zone.js'
 import { hourStart } from './kinds.js'
-import { seenOf } from './screen.js'
+import { seenOf } from './seen.js'
 
 const ZONES = ['America/Chicago', 'Asia/Kathmandu', 'Australia/Lord_Howe', 'Asia/Kolkata']
 
