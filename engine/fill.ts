@@ -1,5 +1,6 @@
 import { MISSING, QUALITY_MASK, Quality } from './read-batch.js'
 import { sumUp, WH_EXPONENT, type Block, type Offer } from './settle.js'
+import { cutFloat64 } from './slab.js'
 
 /** Ways to settle reads for which nothing stands yet: what merge() comes to, for what meters mostly send. */
 
@@ -65,7 +66,7 @@ export function fillMissing(block: Block, offer: Offer): number {
 
 /** The one version of a block's slots as a lane: 0 where there is no read. */
 function versionLane({ vals, version }: Block): Float64Array {
-  const versions = new Float64Array(vals.length)
+  const versions = cutFloat64(vals.length)
   for (let i = 0; i < vals.length; i++) if (vals[i] !== MISSING) versions[i] = version
   return versions
 }

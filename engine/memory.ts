@@ -31,6 +31,11 @@ export function passed(bytes: number): void {
   pieces += bytes
   if (pieces < PIECES_BYTES) return
   pieces = 0
+  collectYoung()
+}
+
+/** Collects the young garbage now, which takes little where little is alive: what lives on past two of V8's own is kept long. */
+export function collectYoung(): void {
   collector()({ type: 'minor' })
 }
 

@@ -1,4 +1,5 @@
 import { MAX_MANTISSA, MISSING, QUALITY_MASK, Quality, rankOf } from './read-batch.js'
+import { cutFloat64, cutInt32 } from './slab.js'
 
 /**
  * Settlement: merging pieces of reads into day blocks. Pure; the database stands in commit.ts.
@@ -94,7 +95,7 @@ export function emptyBlock(
   channelId: number, day: number, firstS: number, intervalS: number, slots: number, deliveryNo: number, atUs: number,
 ): Block {
   return {
-    channelId, day, firstS, intervalS, exponent: WH_EXPONENT, vals: new Int32Array(slots).fill(MISSING), lane: null,
+    channelId, day, firstS, intervalS, exponent: WH_EXPONENT, vals: cutInt32(slots).fill(MISSING), lane: null,
     version: 0, versions: null, present: 0, estimated: 0, total: 0, peak: 0, peakSlot: -1,
     deliveryNo, settledAtUs: atUs, restatedAtUs: 0,
   }
@@ -104,9 +105,9 @@ export function emptyBlock(
 export function cloneBlock(block: Block): Block {
   return {
     ...block,
-    vals: block.vals.slice(),
+    vals: copied(cutInt32(block.vals.length), block.vals),
     lane: block.lane === null ? null : block.lane.slice(),
-    versions: block.versions === null ? null : block.versions.slice(),
+    versions: block.versions === null ? null : copied(cutFloat64(block.versions.length), block.versions),
   }
 }
 
@@ -131,6 +132,11 @@ export function sumUp(block: Block): void {
   block.total = total
   block.peak = present === 0 ? 0 : peak
   block.peakSlot = peakSlot
+}
+
+function copied<T extends Int32Array | Float64Array>(to: T, from: T): T {
+  to.set(from)
+  return to
 }
 
 /** Merges the offer into the block in place and brings its aggregates up to date. */

@@ -73,8 +73,6 @@ const ASK_MS = 5000
 const GROUP_MS = 30_000
 const GROUP_RETRY_MS = 500
 const FETCH_MS = 100
-/** Of an answer of a broker; a single message may be larger. */
-const FETCH_BYTES = 4 * 1024 * 1024
 /** librdkafka's error codes. */
 const ASSIGN = -175
 const REVOKE = -174
@@ -144,12 +142,13 @@ export async function openKafkaClient(settings: KafkaSettings, events: KafkaEven
     'enable.auto.offset.store': false,
     // Ends a fetch at the end of a partition, rather than when as many as asked for have come.
     'enable.partition.eof': true,
-    // What the client reads ahead costs it some 500 bytes a message beside the message: little, and of few partitions at a
-    // time, so that behind a backlog much of one partition settles together and a meter's day is written once for many reads.
+    // What is read ahead costs the client some 500 bytes a message beside the message: little, and of few partitions at a time,
+    // so that behind a backlog much of one partition settles together and a meter's day is written once for many reads. An
+    // answer's bytes are as the broker has them, compressed: a megabyte is tens of thousands of messages.
     'queued.max.messages.kbytes': 4 * 1024,
     'queued.min.messages': 20_000,
-    'fetch.message.max.bytes': FETCH_BYTES,
-    'fetch.max.bytes': FETCH_BYTES,
+    'fetch.message.max.bytes': 1024 * 1024,
+    'fetch.max.bytes': 1024 * 1024,
     'fetch.wait.max.ms': 100,
     'fetch.error.backoff.ms': 200,
     'rebalance_cb': (err: LibrdKafkaError, assignment: { topic: string; partition: number }[]): void => {

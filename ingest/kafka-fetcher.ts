@@ -1,4 +1,5 @@
 import type { Message, LibrdKafkaError } from 'node-rdkafka'
+import { collectYoung } from '../engine/memory.js'
 import type { PartitionBook } from './kafka-book.js'
 import type { KafkaClient } from './kafka-client.js'
 import { hold, type HeldRun } from './kafka-held.js'
@@ -19,6 +20,8 @@ export interface FetcherOptions {
 
 /** Few enough for what the client makes of them to die young, in a young generation of 4 MB. */
 const FETCH_MESSAGES = 2000
+/** Messages copied since the last collection from which on another pays. */
+const COLLECT_MESSAGES = 1000
 const FETCH_BYTES = 8 * 1024 * 1024
 /** Without a fetch for so long, partitions are paused and the client asked all the same: the group must hear of us. */
 const POLL_MS = 3000
@@ -36,6 +39,7 @@ export class KafkaFetcher {
   /** Of late, for how many to ask. */
   #messageCost = 1000
   #reserved = 0
+  #copied = 0
 
   constructor(options: FetcherOptions) {
     this.#options = options
@@ -44,6 +48,7 @@ export class KafkaFetcher {
   /** Copies what an answer holds out of the client's objects, and notes what messages cost of late. */
   hold(messages: readonly Message[]): HeldRun[] {
     const held = hold(messages)
+    this.#copied += messages.length
     if (messages.length > 0) this.#messageCost = (this.#messageCost + held.reduce((cost, run) => cost + run.costOf(run.count), 0) / messages.length) / 2
     return held
   }
@@ -71,7 +76,17 @@ export class KafkaFetcher {
     this.isOpen = true
     this.#lastMs = nowMs
     const max = isHungry ? Math.max(1, Math.min(FETCH_MESSAGES, Math.floor(Math.min(room, FETCH_BYTES) / this.#messageCost))) : 1
-    client.fetch(max).then(onMessages, onFault)
+    const ask = (): void => void client.fetch(max).then(onMessages, onFault)
+    if (this.#copied < COLLECT_MESSAGES) ask()
+    else {
+      // The client makes five objects of a message, two with memory outside of V8's heap. Its call-back holds them to its
+      // end; after it nothing does any more.
+      this.#copied = 0
+      setImmediate(() => {
+        collectYoung()
+        ask()
+      })
+    }
     return undefined
   }
 }

@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import { MISSING } from '../read-batch.js'
+import { cutFloat64, cutInt32 } from '../slab.js'
 import { typeParsers } from './db.js'
 
 // pg reads every field as UTF-8 text, also with its `binary` flag (8.23: bytes from 0x80 on come out as U+FFFD), so rows
@@ -43,26 +44,9 @@ function fill<T extends Int16Array | Int32Array | Float64Array>(out: T, text: st
   return out
 }
 
-/**
- * Elements of the piece of memory that arrays are cut from. One allocation for every day's array is slower, and the
- * thousands of them that a batch of days is leave the heap of the C library in holes (bench `memory`).
- */
-const SLAB = 16_384
-let slab = new Int32Array(0)
-let used = 0
-
-function cut(n: number): Int32Array {
-  if (n > SLAB >> 2) return new Int32Array(n)
-  if (used + n > slab.length) {
-    slab = new Int32Array(SLAB)
-    used = 0
-  }
-  return slab.subarray(used, used += n)
-}
-
 /** An int4[] as typed array, which may share its buffer with others; NULL is {@link MISSING}. */
 export function int4Array(text: string): Int32Array {
-  return fill(cut(countElements(text)), text, MISSING)
+  return fill(cutInt32(countElements(text)), text, MISSING)
 }
 
 /** An int2[] as typed array; NULL is 0. */
@@ -70,9 +54,9 @@ export function int2Array(text: string): Int16Array {
   return fill(new Int16Array(countElements(text)), text, 0)
 }
 
-/** An int8[] of integers below 2^53 as typed array; NULL is 0. */
+/** An int8[] of integers below 2^53 as typed array, which may share its buffer with others; NULL is 0. */
 export function int8Array(text: string): Float64Array {
-  return fill(new Float64Array(countElements(text)), text, 0)
+  return fill(cutFloat64(countElements(text)), text, 0)
 }
 
 /** Type parsers of statements that read day blocks: those of every connection, and integer arrays as typed arrays. */
