@@ -246,7 +246,7 @@ async function bareConsumer(brokers: string, from: readonly number[], messages: 
   const { KafkaConsumer } = await loadKafka()
   const consumer = new KafkaConsumer({
     'metadata.broker.list': brokers, 'group.id': 'bare', 'enable.auto.commit': false, 'enable.partition.eof': true, 'queued.max.messages.kbytes': 4 * 1024,
-    'queued.min.messages': 20_000, 'fetch.max.bytes': 1024 * 1024, 'fetch.wait.max.ms': 100 }, {})
+    'queued.min.messages': 20_000, 'fetch.queue.backoff.ms': 10, 'fetch.max.bytes': 1024 * 1024, 'fetch.wait.max.ms': 100 }, {})
   await new Promise<void>((done, fail) => consumer.connect({}, (err: LibrdKafkaError | null) => err ? fail(asError(err)) : done()))
   try {
     consumer.setDefaultConsumeTimeout(100)

@@ -147,6 +147,8 @@ export async function openKafkaClient(settings: KafkaSettings, events: KafkaEven
     // answer's bytes are as the broker has them, compressed: a megabyte is tens of thousands of messages.
     'queued.max.messages.kbytes': 4 * 1024,
     'queued.min.messages': 20_000,
+    // Else a partition is not asked for a second once so much is there.
+    'fetch.queue.backoff.ms': 10,
     'fetch.message.max.bytes': 1024 * 1024,
     'fetch.max.bytes': 1024 * 1024,
     'fetch.wait.max.ms': 100,
