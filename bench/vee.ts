@@ -51,7 +51,7 @@ export async function vee(options: ScenarioOptions): Promise<Outcome> {
     }
     return {
       about: `${figure(METERS)} meters, ${DAYS} days a sample, JSON bodies of ${METERS_PER_BODY} meters and one day, ${CONNECTIONS} connections; ` +
-        'samples with and without validation in turn, after four weeks of history. Until all was judged counts the wait for the schedule (up to 10 s), too.',
+        'samples with and without validation in turn, after four weeks of history. Until all was judged counts the wait for the schedule (up to 2 s), too.',
       measures: [
         { name: 'without validation', unit: 'reads/s', spread: spreadOf(without) },
         { name: 'with validation, to the receipts', unit: 'reads/s', spread: spreadOf(receipts), floor: 'without validation' },

@@ -4,8 +4,10 @@ import type { Pool } from '../engine/store/db.js'
 import { utilitiesToValidate } from '../engine/validate/step.js'
 import type { IngestPool } from '../ingest/pool.js'
 
-/** Every ten seconds, between the pushes: flags may wait, acknowledgements may not. */
-const SCHEDULE = '5-59/10 * * * * *'
+/** Every two seconds where nothing is settled. */
+const SCHEDULE = '*/2 * * * * *'
+/** Beside pushes so much seldomer: flags may wait, acknowledgements may not. Milliseconds. */
+const BETWEEN_TURNS_MS = 9_000
 
 /**
  * Validates what changed and fills what lacks, in the workers, on a schedule; several processes may do so at once. While
@@ -23,7 +25,10 @@ export function startValidating(pool: Pool, ingest: IngestPool, log: Logger): { 
     running = validate()
     return running
   })
+  let lastAt = -Infinity
   async function validate(): Promise<void> {
+    if (ingest.isSettling && performance.now() - lastAt < BETWEEN_TURNS_MS) return
+    lastAt = performance.now()
     for (const utilityId of await utilitiesToValidate(pool)) {
       for (let more = true; more && !stopping;) {
         const turn = await ingest.vee(utilityId)

@@ -13,10 +13,11 @@ export function baselineKey(channelId: number, period: number): number {
 export async function readBaselines(
   db: Queryable, wanted: readonly { channelId: number; period: number }[],
 ): Promise<Map<number, Baseline | null>> {
-  const { rows } = await db.query<{ channel_id: number; period: number; figures: number[] | null }>(
-    `select b.channel_id, b.period, b.figures from unnest($1::int[], $2::int[]) as k(channel_id, period)
+  // As text: pg's own array parser takes several times as long for the figures.
+  const { rows } = await db.query<{ channel_id: number; period: number; figures: string | null }>(
+    `select b.channel_id, b.period, b.figures::text from unnest($1::int[], $2::int[]) as k(channel_id, period)
        join channel_baseline b using (channel_id, period)`, [intArray(wanted.map((w) => w.channelId)), intArray(wanted.map((w) => w.period))])
-  return new Map(rows.map((r) => [baselineKey(r.channel_id, r.period), r.figures === null ? null : baselineOf(r.figures)]))
+  return new Map(rows.map((r) => [baselineKey(r.channel_id, r.period), r.figures === null ? null : baselineOf(r.figures.slice(1, -1).split(',').map(Number))]))
 }
 
 /** The stored periods of the channels after the one given. */

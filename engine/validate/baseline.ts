@@ -1,4 +1,4 @@
-import { median, medianAbsoluteDeviation } from 'simple-statistics'
+import { median, medianAbsoluteDeviation, quickselect } from 'simple-statistics'
 import { MISSING, QUALITY_MASK, Quality } from '../read-batch.js'
 
 /**
@@ -119,11 +119,14 @@ function slotFigures(days: readonly HistoryDay[]): Pick<Baseline, 'zeroShare' | 
   }
 }
 
-/** The median of many numbers; sorts them in place as typed array, which is several times faster. */
-function middle(values: readonly number[]): number {
-  const sorted = Float64Array.from(values).sort()
-  const half = sorted.length >> 1
-  return sorted.length % 2 === 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2
+/** The median of many numbers; reorders them. Selecting the middle takes a fraction of sorting them. */
+function middle(values: number[]): number {
+  const half = values.length >> 1
+  quickselect(values, half)
+  if (values.length % 2 === 1) return values[half]
+  let below = values[0]
+  for (let i = 1; i < half; i++) if (values[i] > below) below = values[i]
+  return (below + values[half]) / 2
 }
 
 /** The baseline as a row of numbers, and back. */

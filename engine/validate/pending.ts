@@ -1,3 +1,4 @@
+import { arrayParsers } from '../store/array-text.js'
 import type { Queryable } from '../store/db.js'
 import { dayNumber, dayText } from '../time/text.js'
 
@@ -31,17 +32,18 @@ const ROWS_AT_A_TIME = 1024
 const DAYS_AT_A_TIME = 4_000
 
 /**
- * Takes some of what waits, for good once the transaction commits: days by channel. The caller holds the utility's
- * validation lock, so that nobody else judges the same days at the same time.
+ * Takes some of what waits, for good once the transaction commits: days by channel, of as few channels as may be. The
+ * caller holds the utility's validation lock, so that nobody else judges the same days at the same time.
  */
 export async function takePending(db: Queryable, utilityId: number): Promise<Map<number, Set<number>>> {
-  const { rows } = await db.query<{ day: string; channel_ids: number[] }>(
-    `delete from vee_pending where pending_id in (
-       select pending_id from (
-         select pending_id, sum(cardinality(channel_ids)) over (order by pending_id) - cardinality(channel_ids) as before
-           from (select * from vee_pending where utility_id = $1 order by pending_id limit ${ROWS_AT_A_TIME}) w) b
-        where before < ${DAYS_AT_A_TIME})
-     returning day, channel_ids`, [utilityId])
+  const { rows } = await db.query<{ day: string; channel_ids: Int32Array }>({
+    text: `delete from vee_pending where pending_id in (
+             select pending_id from (
+               select pending_id, sum(cardinality(channel_ids)) over (order by channel_ids[1], pending_id) - cardinality(channel_ids) as before
+                 from (select * from vee_pending where utility_id = $1 order by channel_ids[1], pending_id limit ${ROWS_AT_A_TIME}) w) b
+              where before < ${DAYS_AT_A_TIME})
+           returning day, channel_ids`,
+    values: [utilityId], types: arrayParsers })
   const taken = new Map<number, Set<number>>()
   for (const { day, channel_ids } of rows) {
     const number = dayNumber(day)
@@ -63,9 +65,9 @@ export async function stillPending(
 ): Promise<Set<number>> {
   const wanted = new Set<number>()
   for (const days of taken.values()) for (const day of days) for (let d = day + 1; d <= day + reach; d++) wanted.add(d)
-  const { rows } = await db.query<{ day: string; channel_ids: number[] }>(
-    'select day, channel_ids from vee_pending where utility_id = $1 and day = any($2::date[])',
-    [utilityId, `{${[...wanted].map(dayText).join(',')}}`])
+  const { rows } = await db.query<{ day: string; channel_ids: Int32Array }>({
+    text: 'select day, channel_ids from vee_pending where utility_id = $1 and day = any($2::date[])',
+    values: [utilityId, `{${[...wanted].map(dayText).join(',')}}`], types: arrayParsers })
   const keys = new Set<number>()
   for (const { day, channel_ids } of rows) {
     const number = dayNumber(day)

@@ -48,9 +48,11 @@ export async function validateSome(pool: Pool, utilityId: number, nowS: number):
     let judged = 0
     let flagged = 0
     const channels = [...pending.keys()].sort((a, b) => a - b)
-    for (let i = 0; i < channels.length; i += CHUNK) {
-      const part = channels.slice(i, i + CHUNK).map((channelId) => ({ channelId, days: pending.get(channelId)! }))
-      const result = await validateChannels(client, zone, part, rules, newestDueDay(zone, nowS), awaiting)
+    const parts = Array.from({ length: Math.ceil(channels.length / CHUNK) }, (_, i) =>
+      channels.slice(i * CHUNK, (i + 1) * CHUNK).map((channelId) => ({ channelId, days: pending.get(channelId)! })))
+    const read = (part: readonly ChannelDays[]): Promise<Validated> => validateChannels(client, zone, part, rules, newestDueDay(zone, nowS), awaiting)
+    // Each part is read while the one before it is judged: one by one, worker and database wait for each other half of the time.
+    for await (const { part, result } of oneAhead(parts, read)) {
       await writeBaselines(client, result.made)
       judged += result.judged.length
       flagged += await settleFlags(client, utilityId, result.judged, version, new Date(nowS * 1000))
@@ -59,6 +61,21 @@ export async function validateSome(pool: Pool, utilityId: number, nowS: number):
     }
     return { judged, flagged, more: true }
   })
+}
+
+/** Reads the parts in order, each while the one before it is worked on. */
+async function* oneAhead<P, R>(parts: readonly P[], read: (part: P) => Promise<R>): AsyncGenerator<{ part: P; result: R }> {
+  let ahead = read(parts[0])
+  try {
+    for (const [i, part] of parts.entries()) {
+      const result = await ahead
+      if (i + 1 < parts.length) ahead = read(parts[i + 1])
+      yield { part, result }
+    }
+  } finally {
+    // Nobody else may have the connection before.
+    await ahead.catch(() => undefined)
+  }
 }
 
 interface ChannelDays {
