@@ -29,6 +29,11 @@ export type QualityCode = (typeof Quality)[QualityName]
 /** Lane: bits 0-2 quality, bits 3-7 method (0 none, 1 linear, 2 like-day, ...), bits 8-14 validation flags. */
 export const QUALITY_MASK = 0b111
 
+/** Method of a lane's estimate. */
+export function methodOf(lane: number): number {
+  return lane >> 3 & 0b11111
+}
+
 const RANKS = [3, 1, 2, 0, 4, 5, 0, 0]
 
 /** Rank of a lane's quality (design C4): edited 5 > validated 4 > actual 3 > questionable 2 > estimated 1. */

@@ -1,4 +1,4 @@
-import { MISSING, QUALITY_MASK, Quality } from '../read-batch.js'
+import { methodOf, MISSING, QUALITY_MASK, Quality } from '../read-batch.js'
 import { WH_EXPONENT, type Block } from '../settle.js'
 import type { Zone } from '../time/zone.js'
 import { slotsOf } from '../validate/judge-days.js'
@@ -25,6 +25,8 @@ export interface StoredSeries extends Series {
   exponent: number
   /** The engine's estimate that stands in a slot; NaN where none does. */
   own: Float64Array
+  /** Its method, as in a lane's method bits; 0 where none stands. */
+  ownMethod: Uint8Array
 }
 
 /**
@@ -51,7 +53,7 @@ export function seriesOf(zone: Zone, blocks: ReadonlyMap<number, Block>, fromDay
   }
   const series: StoredSeries = {
     intervalS, days, exponent, startS: new Float64Array(size), values: new Float64Array(size).fill(NaN), isFirm: new Uint8Array(size),
-    own: new Float64Array(size).fill(NaN),
+    own: new Float64Array(size).fill(NaN), ownMethod: new Uint8Array(size),
   }
   for (const d of days) {
     const block = blocks.get(d.day)
@@ -63,8 +65,10 @@ export function seriesOf(zone: Zone, blocks: ReadonlyMap<number, Block>, fromDay
       if (block === undefined || block.vals[i] === MISSING) continue
       const lane = block.lane?.[i] ?? 0
       const value = block.vals[i] * scale
-      if (isOwnEstimate(lane, block.versions?.[i] ?? block.version)) series.own[at] = value
-      else {
+      if (isOwnEstimate(lane, block.versions?.[i] ?? block.version)) {
+        series.own[at] = value
+        series.ownMethod[at] = methodOf(lane)
+      } else {
         series.values[at] = value
         const quality = lane & QUALITY_MASK
         series.isFirm[at] = quality === Quality.estimated || quality === Quality.questionable ? 0 : 1

@@ -3,9 +3,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { testDatabase, type TestDatabase } from '../../test/database.js'
 import { storedBlocks, storedLoad, testUtility, type PlainBlock, type PlainRow, type TestUtility } from '../../test/settling.js'
 import { expectSound } from '../../test/soundness.js'
+import { Quality } from '../read-batch.js'
 import { dayNumber } from '../time/text.js'
 import { putRules } from '../validate/rule-set-store.js'
 import { editFlagged } from './edit.js'
+import { Method } from './fill.js'
 import { shadowRules } from './shadow.js'
 import { estimateSome } from './step.js'
 import { veeTurn } from './turn.js'
@@ -77,6 +79,23 @@ describe('gaps of due days are filled', () => {
     expect(await u.settle([dayOf(u, meter, due, plain(due))])).toMatchObject({ corrected: 4, duplicate: 92 })
     expect(await settleDown(u)).toBe(0)
     expect((await storedBlocks(db.pool, u.utilityId)).at(-1)).toMatchObject({ estimated: 0, lane: null })
+    await expectSound(db.pool, u.utilityId)
+  })
+
+  it('by another method are told as that, though they come to the same', async () => {
+    const u = await utility()
+    const meter = await u.meter()
+    const due = dayNumber('2026-11-19')
+    for (let d = FIRST; d < due; d++) await u.settle([dayOf(u, meter, d, () => 100)])
+    await u.settle([dayOf(u, meter, due, (i) => i < 40 ? 100 : null)])
+    expect(await settleDown(u)).toBe(56)
+    expect((await storedBlocks(db.pool, u.utilityId)).at(-1)?.lane?.[40]).toBe(Quality.estimated | Method.likeDay << 3)
+    u.clock.nowMs += 1000
+    await u.settle([dayOf(u, meter, due, (i) => i < 44 ? null : 100)])
+    await settleDown(u)
+    const block = (await storedBlocks(db.pool, u.utilityId)).at(-1)!
+    expect(block).toMatchObject({ present: 96, estimated: 4 })
+    expect(block.lane?.slice(39, 45)).toEqual([0, ...Array<number>(4).fill(Quality.estimated | Method.linear << 3), 0])
     await expectSound(db.pool, u.utilityId)
   })
 

@@ -159,7 +159,8 @@ function changedRuns(series: StoredSeries, estimates: readonly { slot: number; m
   let last = -2
   for (const { slot, mantissa, method } of estimates) {
     while (slot >= series.days[d].offset + series.days[d].slots) d++
-    if (!days.has(series.days[d].day) || series.own[slot] === mantissa) continue
+    // By another method it is another estimate, though it may come to the same: what stands must not tell the way to it (C2).
+    if (!days.has(series.days[d].day) || (series.own[slot] === mantissa && series.ownMethod[slot] === method)) continue
     const lane = Quality.estimated | method << 3
     // Not over a midnight: a zone's days need not be in one block's grid.
     if (slot === last + 1 && slot !== series.days[d].offset) {

@@ -1,4 +1,4 @@
-import { flowNames, qualityName, Quality, QUALITY_MASK } from '../read-batch.js'
+import { flowNames, methodOf, qualityName, Quality, QUALITY_MASK } from '../read-batch.js'
 import { instantText, offsetText } from '../time/text.js'
 import type { Zone } from '../time/zone.js'
 import type { ExactSum } from './decimal.js'
@@ -65,7 +65,7 @@ const METHODS = ['', 'linear', 'like-day', 'linear-register', 'like-day-register
 
 /** Name of the method by which a read was estimated or edited; undefined where the lane has none. */
 export function methodName(lane: number): string | undefined {
-  const method = (lane >> 3) & 0b11111
+  const method = methodOf(lane)
   return method === 0 ? undefined : METHODS[method] ?? `method-${method}`
 }
 
