@@ -65,11 +65,17 @@ export async function validateSome(pool: Pool, utilityId: number, nowS: number):
 
 /** Reads the parts in order, each while the one before it is worked on. */
 async function* oneAhead<P, R>(parts: readonly P[], read: (part: P) => Promise<R>): AsyncGenerator<{ part: P; result: R }> {
-  let ahead = read(parts[0])
+  const begin = (part: P): Promise<R> => {
+    const result = read(part)
+    // It may fail before it is awaited, while the one before it is worked on.
+    result.catch(() => undefined)
+    return result
+  }
+  let ahead = begin(parts[0])
   try {
     for (const [i, part] of parts.entries()) {
       const result = await ahead
-      if (i + 1 < parts.length) ahead = read(parts[i + 1])
+      if (i + 1 < parts.length) ahead = begin(parts[i + 1])
       yield { part, result }
     }
   } finally {
