@@ -1,7 +1,8 @@
-import { intArray } from '../store/blocks.js'
+import { arrayParsers } from '../store/array-text.js'
+import { blockKey, intArray } from '../store/blocks.js'
 import type { Queryable } from '../store/db.js'
+import { dayText } from '../time/text.js'
 import { loadDayRows, type DayRow } from '../usage/day-rows.js'
-import { slotsFrom } from './day.js'
 import { baselineOf, figuresOf, periodStart, SLOT_DAYS, summarise, WINDOW_DAYS, type Baseline, type HistoryDay } from './baseline.js'
 
 /** Key of a baseline in a map. */
@@ -40,22 +41,40 @@ export async function makeBaselines(
   }
   for (const [period, channels] of byPeriod) {
     const start = periodStart(period)
-    const rows = await loadDayRows(db, channels, start - WINDOW_DAYS, start, slotsFrom(start - SLOT_DAYS, start))
-    const days = new Map<number, HistoryDay[]>()
-    for (const row of rows) {
-      const list = days.get(row.channelId)
-      const day = historyDay(row, slotsOfDay)
-      if (list === undefined) days.set(row.channelId, [day])
-      else list.push(day)
-    }
+    const days = await loadWindow(db, channels, start, slotsOfDay)
     for (const channelId of channels) made.set(baselineKey(channelId, period), summarise(period, days.get(channelId) ?? []))
   }
   return made
 }
 
-function historyDay(row: DayRow, slotsOfDay: (day: number, intervalS: number) => number): HistoryDay {
-  const { day, exponent, total, peak, present, estimated, vals, lane, intervalS } = row
-  return { day, exponent, total, peak, present, estimated, vals, lane, intervalS, slots: vals?.length ?? slotsOfDay(day, intervalS) }
+interface WindowRow {
+  channel_id: number
+  interval_s: number
+  days: Int32Array
+  exponents: Int16Array
+  totals: Float64Array
+  peaks: Int32Array
+  present: Int16Array
+  estimated: Int16Array
+}
+
+/** Days of the window before a period, by channel: one row of each for the figures of all its days, and the slots of the last days. */
+async function loadWindow(
+  db: Queryable, channels: readonly number[], start: number, slotsOfDay: (day: number, intervalS: number) => number,
+): Promise<Map<number, HistoryDay[]>> {
+  const slots = new Map<number, DayRow>()
+  for (const row of await loadDayRows(db, channels, start - SLOT_DAYS, start, 'all')) slots.set(blockKey(row.channelId, row.day), row)
+  const { rows } = await db.query<WindowRow>({
+    text: `select channel_id, min(interval_s) as interval_s, array_agg(day - date '1970-01-01') as days, array_agg(exponent) as exponents,
+                  array_agg(total) as totals, array_agg(coalesce(peak, 0)) as peaks, array_agg(present) as present, array_agg(estimated) as estimated
+             from channel_day where channel_id = any($1::int[]) and day >= $2::date and day < $3::date group by channel_id`,
+    values: [intArray(channels), dayText(start - WINDOW_DAYS), dayText(start)], types: arrayParsers })
+  return new Map(rows.map((r) => [r.channel_id, Array.from(r.days, (day, i): HistoryDay => {
+    const row = slots.get(blockKey(r.channel_id, day))
+    return {
+      day, exponent: r.exponents[i], total: r.totals[i], peak: r.peaks[i], present: r.present[i], estimated: r.estimated[i],
+      vals: row?.vals ?? null, lane: row?.lane ?? null, slots: row?.vals?.length ?? slotsOfDay(day, r.interval_s), intervalS: r.interval_s }
+  })]))
 }
 
 /** Keeps baselines. */
