@@ -9,6 +9,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     pool: 'forks',
-    maxWorkers: 2,
+    // One more than the cores of the machine that checks: tests wait for processes and servers much of the time.
+    maxWorkers: 3,
   },
 })
