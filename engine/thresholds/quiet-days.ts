@@ -6,7 +6,8 @@ import type { Due } from './due.js'
 import type { PeriodColumns, PeriodSum } from './period-bounds.js'
 import { isPassed, MARGIN, type Cycles, type Seen } from './seen.js'
 
-const FIRST = 1024
+/** Rows that there is room for once a day was noted: a commit that touches no threshold makes none. */
+const FIRST = 256
 
 /**
  * The days of a commit that pass no limit on a day, an hour or a demand, in columns: of a fleet's delivery nearly all
@@ -19,16 +20,16 @@ export class QuietDays {
   readonly #zone: Zone
   readonly #cycles: Cycles
   #length = 0
-  #accounts = new Int32Array(FIRST)
-  #days = new Int32Array(FIRST)
-  #meters = new Int32Array(FIRST)
-  #flows = new Int8Array(FIRST)
-  #starts = new Int32Array(FIRST)
-  #ends = new Int32Array(FIRST)
-  #kwh = new Float64Array(FIRST)
-  #added = new Float64Array(FIRST)
+  #accounts = new Int32Array(0)
+  #days = new Int32Array(0)
+  #meters = new Int32Array(0)
+  #flows = new Int8Array(0)
+  #starts = new Int32Array(0)
+  #ends = new Int32Array(0)
+  #kwh = new Float64Array(0)
+  #added = new Float64Array(0)
   /** Least limit on the period's energy; Infinity where there is none. */
-  #limits = new Float64Array(FIRST)
+  #limits = new Float64Array(0)
   /** Accounts with thresholds that the schedule judges, by twice the day; one more where their period may be an hour. */
   readonly #deferred = new Map<number, Set<number>>()
   #first = Infinity
@@ -92,7 +93,7 @@ export class QuietDays {
   }
 
   #grow(): void {
-    const size = this.#accounts.length * 4
+    const size = Math.max(FIRST, this.#accounts.length * 4)
     const wider = <T extends { set: (from: T) => void }>(make: new (size: number) => T, from: T): T => {
       const to = new make(size)
       to.set(from)
