@@ -72,7 +72,8 @@ try {
   await bus?.close()
 }
 process.stdout.write(held.length === 0 ? 'the soak holds\n' : `the soak does NOT hold:\n${held.join('\n')}\n`)
-process.exitCode = held.length === 0 ? 0 : 1
+// All is closed; a Kafka client that saw its broker restarted may keep the process alive all the same.
+process.exit(held.length === 0 ? 0 : 1)
 
 async function soak(): Promise<string[]> {
   await caller.json('PUT', '/v1/accounts', [{ account: 'A1' }])
