@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startEngine, type Engine } from '../cli/serve.js'
 import { loadSettings } from '../engine/config.js'
 import type { Receipt } from '../engine/receipt.js'
-import { dayText, instantText } from '../engine/time/text.js'
+import { dayNumber, dayText, instantText } from '../engine/time/text.js'
 import { getZone } from '../engine/time/zone.js'
 import { feedCaughtUp } from './change-feed.js'
 import { testDatabase, type TestDatabase } from './database.js'
@@ -66,7 +66,7 @@ async function follow(): Promise<number> {
   for (let more = true; more; pages++) {
     const page = await ok<Changes>(keys.portal, 'GET', `/v1/changes?limit=2${cursor === undefined ? '' : `&since=${cursor}`}`)
     for (const item of page.items) {
-      const next = dayText(zone.dayOf(Date.parse(`${item.day}T12:00:00Z`) / 1000) + 1)
+      const next = dayText(dayNumber(item.day) + 1)
       const { total } = await usage(keys.portal, `accounts/${item.account}/usage?from=${item.day}&to=${next}`)
       replica.set(`${item.account} ${item.day}`, total.delivered)
     }

@@ -52,7 +52,8 @@ describe.skipIf(missing !== null)('a Kafka door that cannot be opened says', () 
     throw new Error('it opened')
   }
 
-  it.concurrent('nothing where all is right, with credentials and without', async () => {
+  // Not beside the others: a client that waits for a broker in vain holds one of the process's four threads for such calls.
+  it('nothing where all is right, with credentials and without', async () => {
     await open(plain())
     await open(withPassword(SASL_PASSWORD))
   })
