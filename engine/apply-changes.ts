@@ -5,7 +5,7 @@ import type { BlockChange } from './merge-pieces.js'
 import { Quantity } from './quantity.js'
 import { isEnergy, type ChannelRef, type MeterRef, type RegistryMap } from './registry-map.js'
 import { difference } from './spans.js'
-import { blockKey, insertBlocks, insertRevisions, readBlocks, updateBlocks, type Revision } from './store/blocks.js'
+import { blockKey, insertBlocks, intArray, insertRevisions, readBlocks, updateBlocks, type Revision } from './store/blocks.js'
 import { lockAccounts, lockChannels, readChannelsOf, readSpans, settleSpans } from './store/channels.js'
 import type { NotifySecrets } from './contacts/seal.js'
 import { enqueueDue, joinDue, type Due } from './thresholds/due.js'
@@ -87,7 +87,7 @@ export class ChangeWriter {
   #seenOf({ channel, before, after }: BlockChange): Seen | null {
     const { map, shared } = this.#set
     if (!map.hasWatched || !isEnergy(channel) || !channel.meter.assignments.some((a) => map.isWatched(a.accountId))) return null
-    const seen = seenOf(after, before, channel.flow, shared.has(channel.channelId), this.#set.zone)
+    const seen = seenOf(after, before, channel.flow, shared.has(channel.channelId), this.#set.zone, map.watchesHours)
     return !this.#set.history && this.#quiet.take(channel.meter, after.day, seen) ? null : seen
   }
 
@@ -225,8 +225,9 @@ async function evaluate(
   }
   await enqueueDue(client, set.utilityId, [...dueOf(set, accounts), ...quiet.due(set.now() / 1000)])
   if (accounts.size === 0 && quiet.isEmpty) return { raised: 0, retracted: 0 }
-  await lockAccounts(client, [...accounts.keys(), ...quiet.accounts()])
-  const suspects = await screen(client, { map: set.map, zone: set.zone, history: set.history, accounts, quiet, cycles })
+  const ids = intArray([...accounts.keys(), ...quiet.accounts()])
+  await lockAccounts(client, ids)
+  const suspects = await screen(client, { map: set.map, zone: set.zone, history: set.history, accounts, ids, quiet, cycles })
   if (suspects.size === 0) return { raised: 0, retracted: 0 }
   const days = new Map<number, Iterable<number>>()
   const quietDays = quiet.daysOf(suspects)

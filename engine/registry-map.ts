@@ -71,6 +71,7 @@ export class RegistryMap {
   /** By account. Most accounts have one meter, and a set of one in each would be a tenth of the map. */
   readonly #metersOf = new Map<number, readonly MeterRef[]>()
   readonly #watched = new Map<number, AccountWatch>()
+  #watchesHours = false
 
   constructor(utilityId: number) {
     this.utilityId = utilityId
@@ -98,6 +99,11 @@ export class RegistryMap {
   /** Meters that serve the account or did. */
   metersOf(accountId: number): Iterable<MeterRef> {
     return this.#metersOf.get(accountId) ?? []
+  }
+
+  /** True where any account may have a threshold on an hour's energy. */
+  get watchesHours(): boolean {
+    return this.#watchesHours
   }
 
   /** True where any account has live thresholds. */
@@ -131,7 +137,10 @@ export class RegistryMap {
     for (const row of channels.rows) this.addChannel(row.meter_id, row.channel_id, row.flow, row.interval_s, row.quantity)
     for (const [accountId, watch] of watches) {
       if (watch === null) this.#watched.delete(accountId)
-      else this.#watched.set(accountId, watch)
+      else {
+        this.#watched.set(accountId, watch)
+        this.#watchesHours ||= watch.watches.some((w) => w.kind === 'hour-usage')
+      }
     }
     this.epoch = epoch
   }

@@ -69,11 +69,12 @@ export async function markShared(db: Queryable, meterIds: readonly number[]): Pr
  * hold a meter of one account settle side by side then, and wait for each other only to judge. Locked first, the few
  * accounts of several meters kept a fleet's deliveries one behind the other (bench `thresholds`: one core of two). Nobody
  * who holds an account waits for a channel.
+ * @param accountIds as an array's text
  */
-export async function lockAccounts(db: Queryable, accountIds: ArrayLike<number>): Promise<void> {
+export async function lockAccounts(db: Queryable, accountIds: string): Promise<void> {
   // Counted there: a row for each would cost more than the locks.
   await db.query(
-    'select count(*) from (select 1 from account where account_id = any($1::int[]) order by account_id for no key update) locked', [intArray(accountIds)])
+    'select count(*) from (select 1 from account where account_id = any($1::int[]) order by account_id for no key update) locked', [accountIds])
 }
 
 /**

@@ -78,16 +78,25 @@ export async function aboveLimit(
  * read the bounds of the whole fleet.
  */
 async function exceedingCaps(db: Queryable, asked: PeriodColumns, epoch: number): Promise<number[]> {
+  const [days, oneDay] = columnOf(asked.firstDays)
+  const [periods, onePeriod] = columnOf(asked.startDays.map((day, k) => day * 4 + asked.flows[k]))
+  // Whole watt-hours, rounded up: a column of them is made and read in a third of the time that fractions take.
+  const watthours = asked.greatestDays.map((kwh) => Math.min(Math.ceil(kwh * 1000), Number.MAX_SAFE_INTEGER))
   const { rows } = await db.query<{ k: number }>(
     `select (d.k - 1)::int as k
-       from unnest($1::int[], $2::smallint[], $3::int[], $4::int[], $5::float8[]) with ordinality
-         as d(account_id, flow, start_day, first_day, day_kwh, k)
+       from unnest($1::int[], $2::int[], $3::int[], $4::int8[]) with ordinality as d(account_id, period, first_day, day_wh, k)
        left join lateral (
          select b.cap_from - date '1970-01-01' as from_day, b.start_day - date '1970-01-01' as start_day, b.cap_kwh, b.epoch from period_bound b
-          where b.account_id = d.account_id and b.flow = d.flow limit 1) c on true
-      where (c.start_day = d.start_day and c.epoch = $6 and d.first_day >= c.from_day and d.day_kwh <= c.cap_kwh) is not true`,
-    [intArray(asked.accountIds), intArray(asked.flows), intArray(asked.startDays), intArray(asked.firstDays), asked.greatestDays, epoch])
+          where b.account_id = d.account_id and b.flow = (coalesce(d.period, $5::int) & 3)::smallint limit 1) c on true
+      where (c.start_day = coalesce(d.period, $5::int) >> 2 and c.epoch = $7 and coalesce(d.first_day, $6::int) >= c.from_day
+             and d.day_wh <= c.cap_kwh * 1000) is not true`,
+    [intArray(asked.accountIds), periods, days, intArray(watthours), onePeriod, oneDay, epoch])
   return rows.map((r) => r.k)
+}
+
+/** A column as an array; where all its values are one, as that, and an array of none. */
+function columnOf(values: readonly number[]): [string, number] {
+  return [values.every((v) => v === values[0]) ? '{}' : intArray(values), values[0]]
 }
 
 /** The stored energy of a period, kWh, about the last day that the commit touched. */

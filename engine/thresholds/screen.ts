@@ -1,5 +1,4 @@
 import type { MeterRef, RegistryMap } from '../registry-map.js'
-import { intArray } from '../store/blocks.js'
 import type { Queryable } from '../store/db.js'
 import type { Zone } from '../time/zone.js'
 import type { ThresholdKind } from './kinds.js'
@@ -22,6 +21,8 @@ export interface ScreenInput {
   readonly history: boolean
   /** Touched days of accounts with thresholds, but those that are quiet. */
   readonly accounts: ReadonlyMap<number, readonly Touched[]>
+  /** Ids of all of them and of those with quiet days, as an array's text. */
+  readonly ids: string
   readonly quiet: QuietDays
   readonly cycles: Cycles
 }
@@ -34,9 +35,8 @@ export type Suspects = Map<number, ReadonlySet<ThresholdKind> | null>
  * others need no judging. Never leaves one out that does: every bound is from above. The accounts are locked.
  */
 export async function screen(db: Queryable, input: ScreenInput): Promise<Suspects> {
-  const { map, zone, history, accounts, quiet, cycles } = input
+  const { map, zone, history, accounts, ids, quiet, cycles } = input
   const suspects: Suspects = new Map()
-  const asked: number[] = []
   const sums: PeriodSum[] = []
   /** Accounts whose running sums this commit moves on and nobody notes. */
   const unknown = new Set<number>()
@@ -55,7 +55,6 @@ export async function screen(db: Queryable, input: ScreenInput): Promise<Suspect
         continue
       }
     }
-    asked.push(accountId)
     for (const { day } of touched) {
       first = Math.min(first, day)
       last = Math.max(last, day)
@@ -63,18 +62,17 @@ export async function screen(db: Queryable, input: ScreenInput): Promise<Suspect
   }
   await forgetPeriods(db, [...unknown])
   const { columns, sumOf, sums: more } = quiet.periods(new Set(accounts.keys()))
-  asked.push(...quiet.accounts())
   // Of all of them: the running sums of accounts that are judged anyway go on too.
   const above = await aboveLimit(db, joinSums(sums, more.filter((s) => !unknown.has(s.accountId))), { columns, sumOf }, map.epoch)
   for (const accountId of above) {
     const known = suspects.get(accountId)
     if (known !== null) suspects.set(accountId, new Set([...known ?? [], 'period-usage']))
   }
-  if (asked.length > 0) {
+  if (first <= last) {
     const { rows } = await db.query<{ account_id: number }>(
       `select distinct account_id from alert
         where account_id = any($1::int[]) and period_end > to_timestamp($2::float8) and period_start < to_timestamp($3::float8)`,
-      [intArray(asked), zone.dayStart(first), zone.dayStart(last + 1)])
+      [ids, zone.dayStart(first), zone.dayStart(last + 1)])
     for (const row of rows) suspects.set(row.account_id, null)
   }
   return suspects

@@ -20,7 +20,7 @@ it('the bounds of a block are never below what any part of its day can come to, 
       const block: Block = {
         channelId: 1, day, firstS, intervalS, exponent, vals, lane: null, version: 1, versions: null, present: held.length, estimated: 0,
         total: held.reduce((a, b) => a + b, 0), peak: Math.max(0, ...held), peakSlot: 0, deliveryNo: 1, settledAtUs: 1, restatedAtUs: 0 }
-      const seen = seenOf(block, null, 1, false, zone)
+      const seen = seenOf(block, null, 1, false, zone, true)
       const unit = 10 ** exponent
       const hours = new Map<number, number>()
       vals.forEach((v, i) => {

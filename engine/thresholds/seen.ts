@@ -24,15 +24,19 @@ export interface Seen {
 
 const HOUR_S = 3600
 
-/** The bounds of a block. @param before as it stood before the commit; null where none did */
-export function seenOf(block: Block, before: Block | null, flow: FlowCode, isShared: boolean, zone: Zone): Seen {
+/**
+ * The bounds of a block.
+ * @param before as it stood before the commit; null where none did
+ * @param ofHours false: no threshold is about an hour, and `hourKwh` is left at 0
+ */
+export function seenOf(block: Block, before: Block | null, flow: FlowCode, isShared: boolean, zone: Zone, ofHours: boolean): Seen {
   const unit = 10 ** block.exponent
   const kwh = block.total * unit
   const intervalS = block.intervalS === DAY_S ? zone.dayStart(block.day + 1) - zone.dayStart(block.day) : block.intervalS
   return {
     channelId: block.channelId, flow, isShared, kwh,
     addedKwh: before === null ? kwh : Math.max(0, kwh - before.total * 10 ** before.exponent),
-    hourKwh: block.intervalS > HOUR_S ? 0 : greatestHour(block) * unit,
+    hourKwh: !ofHours || block.intervalS > HOUR_S ? 0 : greatestHour(block) * unit,
     kw: block.present === 0 ? 0 : block.peak * unit * HOUR_S / intervalS,
   }
 }

@@ -1,4 +1,5 @@
 import type { NotifySecrets } from '../contacts/seal.js'
+import { intArray } from '../store/blocks.js'
 import { lockAccounts } from '../store/channels.js'
 import { inTransaction, REGISTRY_LOCK, type Client, type Pool } from '../store/db.js'
 import { getZone } from '../time/zone.js'
@@ -51,7 +52,7 @@ async function judgeSome(client: Client, utilityId: number, zone: string, option
   if (due.length === 0) return null
   const accounts = [...new Set(due.flatMap((d) => d.accountIds))].sort((a, b) => a - b)
   // Whoever settles for one of these accounts has committed then, and its reads are seen.
-  await lockAccounts(client, accounts)
+  await lockAccounts(client, intArray(accounts))
   const total = { raised: 0, retracted: 0, messages: 0 }
   for (const [everyKind, history] of [[true, false], [true, true], [false, false], [false, true]] as const) {
     const days = daysOf(due.filter((d) => d.everyKind === everyKind && d.history === history))

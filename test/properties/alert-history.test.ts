@@ -14,7 +14,7 @@ import { testUtility, type PlainBlock, type TestUtility } from '../settling.js'
 import { alertFrame, TIMEOUT_MS, type Span, type Spans } from './alert-frame.js'
 import { random, runs, unevenDays } from './scenario.js'
 
-const RUNS = Number(process.env.FC_RUNS ?? 8)
+const RUNS = Number(process.env.FC_RUNS ?? 5)
 const f = alertFrame()
 /** How far back reads go: four weeks before the longest billing period. */
 const BACK = 62
