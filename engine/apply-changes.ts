@@ -86,7 +86,7 @@ export class ChangeWriter {
   /** Bounds of the block for accounts with thresholds; null where no threshold can be about it, or the day is a quiet one. */
   #seenOf({ channel, before, after }: BlockChange): Seen | null {
     const { map, shared } = this.#set
-    if (!map.hasWatched || !isEnergy(channel) || !channel.meter.assignments.some((a) => map.isWatched(a.accountId))) return null
+    if (!map.hasWatched || !isEnergy(channel) || !isWatched(map, channel.meter)) return null
     const seen = seenOf(after, before, channel.flow, shared.has(channel.channelId), this.#set.zone, map.watchesHours)
     return !this.#set.history && this.#quiet.take(channel.meter, after.day, seen) ? null : seen
   }
@@ -179,6 +179,11 @@ async function applySpans(client: pg.PoolClient, touched: readonly BlockChange[]
   return days
 }
 
+function isWatched(map: RegistryMap, { assignments }: MeterRef): boolean {
+  for (const a of assignments) if (map.isWatched(a.accountId)) return true
+  return false
+}
+
 /** Channels of one meter, quantity and flow: of them one counts at any instant. */
 function kindOf(meterId: number, { quantity = Quantity.energy, flow }: Pick<ChannelRef, 'quantity' | 'flow'>): string {
   return `${meterId}|${quantity}|${flow}`
@@ -215,7 +220,8 @@ async function evaluate(
   client: pg.PoolClient, set: ChangeContext, touched: readonly TouchedDay[], quiet: QuietDays, cycles: Cycles,
 ): Promise<{ raised: number; retracted: number }> {
   const accounts = new Map<number, Touched[]>()
-  if (set.map.hasWatched) {
+  // Of most deliveries every day is a quiet one.
+  if (set.map.hasWatched && touched.some((t) => t.seen !== null)) {
     eachAccount(set, touched, (accountId, { meter, day, seen }) => {
       if (seen === null || !set.map.isWatched(accountId)) return
       const known = accounts.get(accountId)

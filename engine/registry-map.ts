@@ -71,6 +71,7 @@ export class RegistryMap {
   /** By account. Most accounts have one meter, and a set of one in each would be a tenth of the map. */
   readonly #metersOf = new Map<number, readonly MeterRef[]>()
   readonly #watched = new Map<number, AccountWatch>()
+  readonly #several = new Set<number>()
   #watchesHours = false
 
   constructor(utilityId: number) {
@@ -94,6 +95,11 @@ export class RegistryMap {
   /** The account's live thresholds; undefined where it has none. */
   watchOf(accountId: number): AccountWatch | undefined {
     return this.#watched.get(accountId)
+  }
+
+  /** True where more than one meter serves the account or did: of few accounts, so that it is told faster than which. */
+  hasSeveralMeters(accountId: number): boolean {
+    return this.#several.has(accountId)
   }
 
   /** Meters that serve the account or did. */
@@ -132,7 +138,9 @@ export class RegistryMap {
       const meter = this.#byId.get(row.meter_id)!
       meter.assignments = [...meter.assignments, { accountId: row.account_id, fromS: row.from_s, toS: row.to_s ?? Infinity }]
       const meters = this.#metersOf.get(row.account_id) ?? []
-      if (!meters.includes(meter)) this.#metersOf.set(row.account_id, [...meters, meter])
+      if (meters.includes(meter)) continue
+      this.#metersOf.set(row.account_id, [...meters, meter])
+      if (meters.length > 0) this.#several.add(row.account_id)
     }
     for (const row of channels.rows) this.addChannel(row.meter_id, row.channel_id, row.flow, row.interval_s, row.quantity)
     for (const [accountId, watch] of watches) {

@@ -23,6 +23,9 @@ class MapOf extends RegistryMap {
   override watchOf(accountId: number): AccountWatch | undefined {
     return this.#watches.get(accountId)
   }
+  override hasSeveralMeters(accountId: number): boolean {
+    return (this.#meters.get(accountId)?.length ?? 0) > 1
+  }
   override metersOf(accountId: number): Iterable<MeterRef> {
     return this.#meters.get(accountId) ?? []
   }

@@ -55,9 +55,11 @@ export class QuietDays {
     const watch = accountId === 0 ? undefined : this.#map.watchOf(accountId)
     if (watch === undefined) return true
     const period = this.#cycles.periodOf(day, watch.cycle)
-    const startS = this.#zone.dayStart(period.startDay)
-    for (const other of this.#map.metersOf(accountId)) {
-      if (other !== meter && other.assignments.some((a) => a.accountId === accountId && a.toS > startS)) return false
+    if (this.#map.hasSeveralMeters(accountId)) {
+      const startS = this.#zone.dayStart(period.startDay)
+      for (const other of this.#map.metersOf(accountId)) {
+        if (other !== meter && other.assignments.some((a) => a.accountId === accountId && a.toS > startS)) return false
+      }
     }
     let limit = Infinity
     for (const w of watch.watches) {

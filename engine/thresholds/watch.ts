@@ -43,9 +43,8 @@ export async function loadWatches(db: Queryable, utilityId: number, epoch: numbe
       where a.utility_id = $1 and a.epoch > $2 and (a.thresholds > 0 or $2 >= 0)
       order by a.account_id`, [utilityId, epoch])
   const found = new Map<number, { billingDay: number | null; watches: Watch[]; hasDeferred: boolean; hasDeferredHours: boolean } | null>()
-  // Limits are round numbers and billing days few: shared, they are a quarter of what one of each for every account came to.
+  // Limits are round numbers and billing days few: shared, they are a fraction of what one of each for every account came to.
   const limits = new Map<string, Watch>()
-  const cycles = new Map<number | null, BillingCycle>()
   for (const { account_id: accountId, billing_day: billingDay, kind, flow, limit_value: limitText, params } of rows) {
     if (kind === null || !isThresholdKind(kind)) {
       if (!found.has(accountId)) found.set(accountId, null)
@@ -63,13 +62,16 @@ export async function loadWatches(db: Queryable, utilityId: number, epoch: numbe
     entry.watches.push(once(limits, `${kind} ${flow} ${limit}`, () => ({ kind, flow, limit })))
   }
   const periods = await loadPeriods(db, [...found].flatMap(([id, entry]) => entry === null ? [] : [id]))
+  const alike = new Map<string, AccountWatch>()
   return new Map([...found].map(([id, entry]): [number, AccountWatch | null] => {
     if (entry === null) return [id, null]
     const { billingDay, watches, hasDeferred, hasDeferredHours } = entry
     const own = periods.get(id)
-    const cycle = own === undefined ? once(cycles, billingDay, () => ({ billingDay, periods: [] })) : { billingDay, periods: own }
     // Copied to its length: what was pushed to has room for more.
-    return [id, { cycle, watches: watches.slice(), hasDeferred, hasDeferredHours }]
+    const make = (cycle: BillingCycle): AccountWatch => ({ cycle, watches: watches.slice(), hasDeferred, hasDeferredHours })
+    if (own !== undefined) return [id, make({ billingDay, periods: own })]
+    const key = `${billingDay} ${hasDeferred} ${hasDeferredHours} ${watches.map((w) => `${w.kind} ${w.flow} ${w.limit}`).join()}`
+    return [id, once(alike, key, () => make({ billingDay, periods: [] }))]
   }))
 }
 
