@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { alertFixture, secrets, type AlertFixture } from '../../test/alert-fixture.js'
-import { testDatabase, type TestDatabase } from '../../test/database.js'
+import { takeAnyDay, testDatabase, type TestDatabase } from '../../test/database.js'
 import type { RateVersionRecord } from '../rates/schema.js'
 import { putRate, writeAccountRates } from '../rates/store.js'
 import { inTransaction } from '../store/db.js'
@@ -23,7 +23,7 @@ let nowMs: number
 
 beforeAll(async () => {
   db = await testDatabase()
-  await db.pool.query('create table channel_day_rest partition of channel_day default')
+  await takeAnyDay(db)
 })
 afterAll(async () => db.close())
 beforeEach(async () => {
